@@ -1,0 +1,200 @@
+# shellcheck shell=bash
+# Functions that start-dev.sh, run-tests.sh and docker/build-images.sh share. To be sourced, not run.
+#
+# Everything here is idempotent and looks before it acts: a machine that has Docker, Compose or a
+# virtual environment keeps what it has. Nothing here stops a daemon or a container.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+RUN_DIR=$ROOT/.run
+LOG_DIR=$RUN_DIR/logs
+VENV=$ROOT/.venv
+IMAGE_PREFIX=${EVALX_IMAGE_PREFIX:-evalx-}
+BASE_IMAGE=${EVALX_BASE_IMAGE:-debian:trixie-slim}
+mkdir -p "$LOG_DIR"
+
+# A first `docker info` after dockerd was started by hand takes 2-5 s; 60 s covers a slow disk.
+DOCKERD_WAIT_S=60
+
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
+    BOLD=$'\e[1m' GREEN=$'\e[32m' RED=$'\e[31m' YELLOW=$'\e[33m' RESET=$'\e[0m'
+else
+    BOLD='' GREEN='' RED='' YELLOW='' RESET=''
+fi
+
+say() { printf '%s\n' "$*"; }
+warn() { printf '%s%s%s\n' "$YELLOW" "$*" "$RESET" >&2; }
+die() {
+    printf '%s%s%s\n' "$RED" "$*" "$RESET" >&2
+    exit 1
+}
+
+# Seconds with one decimal, for the times of steps.
+now() { date +%s.%N; }
+since() { awk -v a="$1" -v b="$(now)" 'BEGIN { printf "%.1f", b - a }'; }
+
+# step TITLE LOG_NAME COMMAND...: runs COMMAND with its output in the log, prints the title and the time.
+# A command that fails ends the script, with the end of its log as the cause.
+step() {
+    local title=$1 log=$LOG_DIR/$2.log start
+    shift 2
+    start=$(now)
+    printf '  %-44s ' "$title"
+    if ("$@") >"$log" 2>&1; then
+        printf '%sok%s %8s s  %s\n' "$GREEN" "$RESET" "$(since "$start")" "$(tail -n 1 "$log" | cut -c 1-60)"
+        return 0
+    fi
+    printf '%sfailed%s %4s s\n' "$RED" "$RESET" "$(since "$start")"
+    say "    cause:"
+    tail -n 15 "$log" | sed 's/^/      /'
+    die "    step \"$title\" failed; the whole log is $log"
+}
+
+# as_root COMMAND...: as it is for root, through sudo else.
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        say "this needs root and there is no sudo; run as root: $*"
+        return 1
+    fi
+}
+
+# apt_install PACKAGE...: one apt at a time, lists fetched once per script.
+apt_install() {
+    command -v apt-get >/dev/null || {
+        say "no apt-get here: install by hand: $*"
+        return 1
+    }
+    if [ ! -e "$RUN_DIR/apt-updated.$$" ]; then
+        as_root apt-get -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 update -q || return 1
+        rm -f "$RUN_DIR"/apt-updated.*
+        : >"$RUN_DIR/apt-updated.$$"
+    fi
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 \
+        install -y -q --no-install-recommends "$@"
+}
+
+# ---- what is missing ----------------------------------------------------------------------------
+
+has_compose() { docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null; }
+
+# A python3 that can make virtual environments and is new enough for the project.
+find_python() {
+    local candidate
+    for candidate in "${EVALX_PYTHON:-python3}" python3 python3.13 python3.12 python3.11 /usr/bin/python3; do
+        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            command -v "$candidate"
+            return 0
+        fi
+    done
+    return 1
+}
+
+# missing_packages runtime|tests: the Debian packages to install, one a line.
+missing_packages() {
+    command -v docker >/dev/null || printf '%s\n' docker.io iptables
+    command -v dockerd >/dev/null || docker_answers || printf '%s\n' docker.io iptables
+    # Debian 13 splits the client off the daemon, and docker.io only recommends it.
+    command -v docker >/dev/null || apt-cache show docker-cli >/dev/null 2>&1 && ! command -v docker >/dev/null && say docker-cli
+    has_compose || say docker-compose
+    find_python >/dev/null || printf '%s\n' python3 python3-venv
+    command -v kcat >/dev/null || say kcat
+    command -v flock >/dev/null || say util-linux
+    if [ "$1" = tests ]; then
+        command -v make >/dev/null || say make
+        echo 'int main(void){return 0;}' | gcc -fsanitize=address,undefined -x c -o /dev/null - 2>/dev/null ||
+            printf '%s\n' gcc libc6-dev
+    fi
+    return 0
+}
+
+install_missing() {
+    local packages
+    mapfile -t packages < <(missing_packages "$1" | sort -u)
+    if [ "${#packages[@]}" -eq 0 ]; then
+        say "nothing was missing"
+        return 0
+    fi
+    apt_install "${packages[@]}" && say "installed ${packages[*]}"
+}
+
+# ---- Docker -------------------------------------------------------------------------------------
+
+docker_answers() { timeout 10 docker info >/dev/null 2>&1; }
+
+# Starts dockerd only if no daemon answers. It stays up when the stack is stopped: other containers may use it.
+ensure_docker() {
+    if docker_answers; then
+        say "daemon $(docker version --format '{{.Server.Version}}') answers"
+        return 0
+    fi
+    if docker info 2>&1 | grep -qi 'permission denied'; then
+        say "this user may not use the Docker socket; run as root or join the group: usermod -aG docker $(id -un)"
+        return 1
+    fi
+    if [ -n "${DOCKER_HOST:-}" ]; then
+        say "DOCKER_HOST=$DOCKER_HOST is set and no daemon answers there"
+        return 1
+    fi
+    start_dockerd
+}
+
+start_dockerd() {
+    if [ -d /run/systemd/system ]; then
+        as_root systemctl start docker || say "systemctl start docker failed; see: journalctl -u docker"
+    else
+        # setsid: a Ctrl-C in this terminal must not take the daemon down.
+        # shellcheck disable=SC2024  # the log belongs to the user on purpose
+        as_root setsid --fork dockerd >"$RUN_DIR/dockerd.log" 2>&1 </dev/null || return 1
+    fi
+    local waited
+    for ((waited = 0; waited < DOCKERD_WAIT_S; waited++)); do
+        if docker_answers; then
+            cp /run/docker.pid "$RUN_DIR/dockerd.pid" 2>/dev/null || cp /var/run/docker.pid "$RUN_DIR/dockerd.pid" 2>/dev/null
+            say "daemon started"
+            return 0
+        fi
+        sleep 1
+    done
+    tail -n 20 "$RUN_DIR/dockerd.log" 2>/dev/null
+    say "dockerd was started and does not answer after $DOCKERD_WAIT_S s; its log is $RUN_DIR/dockerd.log"
+    return 1
+}
+
+# compose ARGUMENT...: Compose v2 if there is one, else v1, on this project's file and environment.
+compose() {
+    export DOCKER_GID COMPOSE_PROJECT_NAME=${COMPOSE_PROJECT_NAME:-evalx}
+    DOCKER_GID=${DOCKER_GID:-$(stat -c %g /var/run/docker.sock 2>/dev/null || echo 0)}
+    if docker compose version >/dev/null 2>&1; then
+        (cd "$ROOT" && docker compose "$@")
+    else
+        (cd "$ROOT" && docker-compose "$@")
+    fi
+}
+
+# ---- Python -------------------------------------------------------------------------------------
+
+# ensure_venv requirements.lock|requirements-dev.lock: installs only when a lock or pyproject.toml changed.
+ensure_venv() {
+    local lock=$ROOT/$1 python stamp want
+    stamp=$VENV/.evalx-$1
+    want=$(cat "$ROOT/requirements.lock" "$lock" "$ROOT/pyproject.toml" | sha256sum | cut -d ' ' -f 1)
+    if [ -x "$VENV/bin/evalx" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then
+        say "up to date"
+        return 0
+    fi
+    if [ ! -x "$VENV/bin/python" ]; then
+        python=$(find_python) || {
+            say "no Python >= 3.11 with the venv module"
+            return 1
+        }
+        "$python" -m venv "$VENV" || return 1
+    fi
+    export PIP_DISABLE_PIP_VERSION_CHECK=1
+    "$VENV/bin/python" -m pip install -q --retries 5 -r "$lock" || return 1
+    "$VENV/bin/python" -m pip install -q --no-deps -e "$ROOT" || return 1
+    printf '%s\n' "$want" >"$stamp"
+    say "installed for $("$VENV/bin/python" -V)"
+}

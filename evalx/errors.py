@@ -1,0 +1,123 @@
+"""Everything that evalx raises on purpose, in one tree.
+
+::
+
+    EvalxError
+    +-- RejectedError              the submission cannot be judged: dead letter, `rejected` result
+    +-- JudgeFaultError            our fault: the submission is tried again, then `judge_error`
+    |   +-- SandboxFaultError      a container died, broke the protocol or was left dirty
+    |   +-- DockerUnavailableError the daemon does not answer
+    |   +-- PoolExhaustedError     no container became free in time
+    +-- ConfigurationError         an operator's mistake: the process says so and stops
+    +-- ServiceUnavailableError    Kafka, Redis ... cannot be reached
+
+The line that opens a class's docstring is its message when none is given.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+RejectionCode = Literal[
+    "empty_message",
+    "not_utf8",
+    "not_json",
+    "unknown_field",
+    "missing_field",
+    "wrong_type",
+    "invalid_value",
+    "unknown_language",
+    "unknown_version",
+    "limit_exceeded",
+    "code_too_large",
+    "duplicate_test_id",
+    "too_many_tests",
+    "metadata_too_large",
+    "conflict",
+]
+"""Why a submission was rejected. Stable: other services branch on it."""
+
+
+class EvalxError(Exception):
+    """Something in evalx went wrong."""
+
+    def __init__(self, message: str | None = None) -> None:
+        self.message = message or self._default_message()
+        super().__init__(self.message)
+
+    @classmethod
+    def _default_message(cls) -> str:
+        # `python -OO` strips docstrings; an error must still say something.
+        return (cls.__doc__ or cls.__name__).strip().splitlines()[0].rstrip(".")
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class RejectedError(EvalxError):
+    """The submission cannot be judged.
+
+    `field` is the path of the offending value, such as `tests[3].id`; None when it is the message as a whole.
+    """
+
+    def __init__(self, code: RejectionCode, message: str | None = None, field: str | None = None) -> None:
+        super().__init__(message)
+        self.code: RejectionCode = code
+        self.field = field
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.code, self.message, self.field)
+
+
+class JudgeFaultError(EvalxError):
+    """The judge failed, not the program that was judged.
+
+    `code` is stable snake_case; it becomes the error code of the result when no retry is left.
+    """
+
+    default_code = "judge_fault"
+
+    def __init__(self, code: str | None = None, message: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code or self.default_code
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.code, self.message)
+
+
+class SandboxFaultError(JudgeFaultError):
+    """A sandbox container died, broke the protocol or was left dirty."""
+
+    default_code = "sandbox_fault"
+
+
+class DockerUnavailableError(JudgeFaultError):
+    """The Docker daemon does not answer."""
+
+    default_code = "docker_unavailable"
+
+
+class PoolExhaustedError(JudgeFaultError):
+    """No sandbox container became free in time."""
+
+    default_code = "pool_exhausted"
+
+
+class ConfigurationError(EvalxError):
+    """The configuration is wrong."""
+
+
+class ServiceUnavailableError(EvalxError):
+    """A service that evalx needs cannot be reached.
+
+    `service` is its name ("Kafka"), `address` where it was looked for, `hint` what to do about it.
+    """
+
+    def __init__(self, service: str, address: str, hint: str = "") -> None:
+        super().__init__(f"{service} at {address} cannot be reached" + (f": {hint}" if hint else ""))
+        self.service = service
+        self.address = address
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.service, self.address, self.hint)

@@ -198,7 +198,7 @@ class Settings(BaseSettings):
         try:
             return cls(**overrides)
         except ValidationError as error:
-            raise ConfigurationError("; ".join(_complaint(one) for one in error.errors())) from None
+            raise ConfigurationError("; ".join(map(_complaint, _causes(error)))) from None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -273,6 +273,11 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
 def _nearest(name: str, known: set[str]) -> str:
     close = difflib.get_close_matches(name, sorted(known), n=1)
     return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _causes(error: ValidationError) -> list[Mapping[str, Any]]:
+    # A default that follows from a wrong value is a consequence, not a mistake of its own.
+    return [dict(one) for one in error.errors() if one["type"] != "default_factory_not_called"]
 
 
 def _complaint(error: Mapping[str, Any]) -> str:

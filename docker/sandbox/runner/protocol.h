@@ -1,0 +1,117 @@
+/*
+ * Protocol of the runner, version 1: worker <-> PID 1 of a sandbox container, over the runner's stdin and stdout.
+ *
+ * All numbers are little endian. A frame is
+ *
+ *     u32 length (of type and payload together, 1 .. 64 MiB), u8 type, payload
+ *
+ * str16 is a u16 length and that many bytes. Times are nanoseconds, sizes are bytes. One job at a time per container.
+ *
+ * Worker -> runner
+ * ----------------
+ * 0x01 JOB       u32 job_id
+ *                u8  mode               0 exec; 1 fork server, 2 warm interpreter (reserved, served as 0)
+ *                u8  flags              bit 0: stderr goes into the same capture as stdout (compilers)
+ *                u16 runs               1 .. 4096
+ *                u16 files              how many FILE frames follow
+ *                u16 parallel           bound on runs at once; 0 = start none until PARALLEL says so
+ *                u64 cpu_ns             user + system, of the run's whole process tree
+ *                u64 wall_ns
+ *                u64 memory_bytes       resident, of the process tree
+ *                u64 address_space      RLIMIT_AS of each process, 0 = none
+ *                u64 output_bytes       of each stream, at most 31 MiB; exactly as much is still fine
+ *                u64 file_bytes         RLIMIT_FSIZE, literally (all ones = none); it must be over output_bytes, or a flood
+ *                                       ends at RLIMIT_FSIZE without ever being over output_bytes
+ *                u64 stack_bytes        RLIMIT_STACK, 0 = unlimited
+ *                u32 processes          RLIMIT_NPROC, threads count; 0 is taken as 1
+ *                u64 collect_max_bytes  of all collected files together
+ *                u16 argc,     argc x str16     argv[0] without '/' is looked up in the PATH of the given environment
+ *                u16 envc,     envc x str16     "NAME=value"; the run gets exactly these
+ *                u16 collectc, collectc x str16 paths relative to the run's cwd; ending in '/' = a tree; needs runs == 1
+ *                The payload is at most 128 KiB; NUL bytes inside strings are malformed.
+ * 0x02 FILE      u32 mode (low 9 bits count), str16 name, rest = content of /box/<name>, owned by root. The name is relative,
+ *                without empty, "." or ".." parts. Exactly `files` of them belong to a JOB.
+ * 0x03 INPUT     u32 index, rest = stdin of run `index`. Exactly `runs` of them belong to a JOB, cancelled ones included. FILE
+ *                and INPUT may come in any order; a run starts when all FILEs and its own INPUT are there.
+ * 0x04 CANCEL    u32 job_id, u32 from_index: runs with index >= from_index are not started, running ones are killed; both are
+ *                answered with CANCELLED and empty output. Ignored for another job (it crossed a DONE).
+ * 0x05 PING      empty; answered with PONG.
+ * 0x06 PARALLEL  u32 job_id, u16 parallel: new bound; running runs go on. Ignored for another job.
+ * Any byte from the worker resets the dead-man timer.
+ *
+ * Runner -> worker
+ * ----------------
+ * 0x81 HELLO     u32 version (1), u32 features (0). First frame, sent at start.
+ * 0x82 RESULT    u32 index
+ *                u8  outcome     enum outcome below. CANCELLED and INTERNAL stand above all, then
+ *                                OUTPUT > MEMORY > CPU > WALL > SIGNALED / EXITED
+ *                i32 code        signal if the main process died of one, else its exit code; errno for INTERNAL
+ *                u8  died        1 = code is a signal
+ *                u64 user_ns, u64 sys_ns, u64 wall_ns, u64 peak_bytes
+ *                u8  flags       1 stdout was cut, 2 stderr was cut, 4 the container's OOM killer fired during the run
+ *                u32 stdout length, stdout, rest = stderr
+ *                Sent the moment a run ends, in the order of ending.
+ * 0x83 COLLECTED u32 mode (low 9 bits), str16 name relative to the cwd, rest = content. After the RESULT, if that was EXITED
+ *                with code 0.
+ * 0x87 COLLECT_FAILED  text: something asked for is missing, not a regular file with one link, too deep, too many or too large.
+ *                No COLLECTED is sent then.
+ * 0x84 DONE      u32 job_id, u8 clean, text. clean 1: reset done and verified, the container may take the next job. clean 0: it
+ *                must be destroyed; text says why.
+ * 0x85 PONG      empty.
+ * 0x86 FATAL     text; the runner exits (malformed frames, broken container).
+ *
+ * Exit codes of the runner: 0 stdin closed or SIGTERM, 1 wrong arguments, 2 after FATAL, 3 dead-man timer, 4 stdout closed.
+ */
+#ifndef PROTOCOL_H
+#define PROTOCOL_H
+
+#define PROTOCOL_VERSION 1u
+#define PROTOCOL_FEATURES 0u
+
+#define MAX_FRAME_BYTES (64u << 20)
+/* Two streams and the head of a RESULT must fit into one frame. */
+#define MAX_OUTPUT_BYTES (31u << 20)
+/* Bounds what the parser must hold at once (execve itself takes at most 128 KiB in one string). */
+#define MAX_JOB_BYTES (128u << 10)
+#define MAX_RUNS 4096u
+#define MAX_STRINGS 4096u
+#define MAX_NAME_BYTES 4096u
+#define MAX_COLLECT_FILES 4096u
+#define MAX_COLLECT_DEPTH 16u
+
+enum frame_type {
+    FRAME_JOB = 0x01,
+    FRAME_FILE = 0x02,
+    FRAME_INPUT = 0x03,
+    FRAME_CANCEL = 0x04,
+    FRAME_PING = 0x05,
+    FRAME_PARALLEL = 0x06,
+    FRAME_HELLO = 0x81,
+    FRAME_RESULT = 0x82,
+    FRAME_COLLECTED = 0x83,
+    FRAME_DONE = 0x84,
+    FRAME_PONG = 0x85,
+    FRAME_FATAL = 0x86,
+    FRAME_COLLECT_FAILED = 0x87,
+};
+
+enum job_mode { MODE_EXEC = 0, MODE_FORK_SERVER = 1, MODE_WARM_INTERPRETER = 2 };
+
+enum job_flag { JOB_MERGE_STDERR = 1 };
+
+enum outcome {
+    OUTCOME_EXITED = 0,
+    OUTCOME_SIGNALED = 1,
+    OUTCOME_CPU_LIMIT = 2,
+    OUTCOME_WALL_LIMIT = 3,
+    OUTCOME_MEMORY_LIMIT = 4,
+    OUTCOME_OUTPUT_LIMIT = 5,
+    OUTCOME_CANCELLED = 6,
+    OUTCOME_INTERNAL = 7,
+};
+
+enum result_flag { RESULT_STDOUT_CUT = 1, RESULT_STDERR_CUT = 2, RESULT_OOM_KILL = 4 };
+
+enum exit_code { EXIT_OK = 0, EXIT_USAGE = 1, EXIT_FATAL = 2, EXIT_DEAD_MAN = 3, EXIT_STDOUT_CLOSED = 4 };
+
+#endif

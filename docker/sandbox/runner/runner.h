@@ -1,0 +1,132 @@
+/* State that the parts of the runner share. main.c holds the theory of operation. */
+#ifndef RUNNER_H
+#define RUNNER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "frames.h"
+#include "outq.h"
+
+#define MS 1000000ull
+#define SECOND 1000000000ull
+
+/* Bits of run.over: what a run went beyond, seen by the watch or after the fact. */
+enum over { OVER_OUTPUT = 1, OVER_MEMORY = 2, OVER_CPU = 4, OVER_WALL = 8 };
+
+enum run_state {
+    RUN_WAITING,  /* its INPUT is not complete */
+    RUN_READY,
+    RUN_RUNNING,
+    RUN_DRAINING, /* the main process is reaped, others of its uid may be alive */
+    RUN_ANSWERED,
+};
+
+struct run {
+    enum run_state state;
+    uint32_t index;
+    bool has_input, cancelled;
+    int in_fd, out_fd, err_fd; /* -1 when not open */
+    int error;                 /* errno of a failed set-up, 0 */
+    pid_t pid;
+    uid_t uid;
+    int status; /* of the main process, as wait4 gives it */
+    unsigned over;
+    uint64_t killed_ns; /* first kill by the runner, 0 = none */
+    uint64_t started_ns, ended_ns, check_ns;
+    uint64_t user_ns, sys_ns;      /* of reaped processes */
+    /* watch.c: CPU time of the living, the total at the last sample, and what was seen but never reaped by anybody. */
+    uint64_t live_ns, seen_ns, lost_ns;
+    unsigned live_processes, seen_processes;
+    uint64_t resident, file_part;  /* of the sample that is being taken */
+    uint64_t peak;
+    uint64_t oom_before;
+    bool oom_killed;
+    struct run *next; /* in job.active */
+};
+
+struct job {
+    struct job_spec spec;
+    struct run *runs;
+    struct run *active; /* running and draining ones */
+    unsigned active_count, files_left, inputs_left, unanswered;
+    uint32_t first_unstarted;
+    uint16_t parallel;
+    int error;      /* errno of a FILE that could not be placed: no run can start */
+    char **paths;   /* spawn.c: candidates for execve */
+};
+
+/* Where the content of the current FILE or INPUT goes. */
+struct sink {
+    int fd;     /* -1: content is dropped */
+    int *error; /* gets the errno of a failed write */
+    struct run *run; /* of an INPUT, else NULL */
+};
+
+struct runner {
+    uid_t uid_base, uid_count, uids_used;
+    uint64_t dead_man_ns, last_heard_ns;
+    unsigned cpus;
+    int proc_fd, loadavg_fd, oom_fd;
+    int box_fd, work_fd, tmp_fd, shm_fd, mqueue_fd; /* mqueue_fd may be -1 */
+    pid_t last_pid;     /* procs.c: last pid of this namespace that the runner knows of */
+    bool strangers;     /* procs.c: somebody else has created processes */
+    char dirty[160];    /* why this container must not be used again, "" */
+    struct parser parser;
+    struct outq out;
+    struct sink sink;
+    struct job *job; /* NULL between jobs */
+};
+
+uint64_t now_ns(void);
+
+/* Reports, kills everything and exits. */
+_Noreturn void fatal(struct runner *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The first reason wins: it is the cause of later ones. */
+void mark_dirty(struct runner *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* job.c: what frames and time do to the job. */
+void job_handle(struct runner *r, const struct event *event);
+void job_advance(struct runner *r);
+void job_answer(struct runner *r, struct run *run, enum outcome outcome);
+void job_activate(struct job *job, struct run *run);
+void job_deactivate(struct job *job, struct run *run);
+
+/* place.c: content of FILE and INPUT frames goes straight to files, never through the runner's memory. */
+void place_file(struct runner *r, const char *name, uint32_t mode);
+void place_input(struct runner *r, struct run *run);
+void place_data(struct runner *r, const struct event *event);
+
+/* spawn.c: the interface behind which ways of starting a run live, chosen by the job's mode. */
+struct spawner {
+    int (*begin)(struct runner *r, struct job *job); /* 0 or errno; once per job */
+    int (*start)(struct runner *r, struct job *job, struct run *run); /* fills run->pid; 0 or errno */
+    void (*end)(struct runner *r, struct job *job);
+};
+const struct spawner *spawner_of(const struct job *job);
+void spawn_start(struct runner *r, struct run *run); /* cwd, uid, captures, process */
+/* A child on shared memory: the caller sleeps until it has called execve or _exit. Returns the pid or -1. */
+pid_t spawn_child(struct runner *r, int (*function)(void *), void *argument);
+
+/* watch.c: limits of the process trees. */
+void watch_begin(struct runner *r, struct run *run);
+void watch_tick(struct runner *r, uint64_t now);
+void watch_kill(struct runner *r, struct run *run, unsigned over);
+void watch_settle(struct run *run); /* last correction of the CPU time, all processes being reaped */
+uint64_t watch_deadline(const struct runner *r); /* UINT64_MAX = none */
+uint64_t watch_oom_kills(const struct runner *r);
+
+/* reap.c: from zombies to results. */
+void reap(struct runner *r);
+void reap_drain(struct runner *r, uint64_t now);
+
+/* collect.c */
+void collect(struct runner *r, const struct job *job, const struct run *run);
+
+/* reset.c */
+void reset(struct runner *r);
+void remove_cwd(struct runner *r, const struct run *run);
+
+#endif

@@ -1,0 +1,262 @@
+/*
+ * Starting a run.
+ *
+ * The child shares the runner's memory until execve (CLONE_VM | CLONE_VFORK): nothing is copied, the runner sleeps meanwhile,
+ * and the child reports a failed step by writing into its argument, so that our fault is never blamed on the program. Sharing
+ * is safe although the child takes the run's uid on the way: uids are never used twice, so no process of that uid exists yet.
+ * The child keeps to raw system calls on a stack of its own.
+ *
+ * What all children need and none may change later is set once in the runner itself and inherited: no-new-privileges, no
+ * supplementary groups, umask, default signal dispositions, no core files, no locked memory, no POSIX queues (main.c).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "procs.h"
+
+#define RAW __attribute__((no_sanitize("address", "undefined")))
+
+enum { CHILD_STACK_BYTES = 64 << 10, OPEN_FILES = 1024 };
+
+static const char DEFAULT_PATH[] = "/usr/local/bin:/usr/bin:/bin";
+
+struct child {
+    const struct job *job;
+    uid_t uid;
+    int fds[3];
+    char cwd[32];
+    volatile int error;
+};
+
+pid_t spawn_child(struct runner *r, int (*function)(void *), void *argument) {
+    _Alignas(16) static char stack[CHILD_STACK_BYTES];
+    pid_t pid = clone(function, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, argument);
+    if (pid > 0)
+        procs_note_child(r, pid);
+    return pid;
+}
+
+/* Without CAP_SYS_RESOURCE a hard limit cannot be raised: the container's own one then holds. */
+RAW static int limit(int what, uint64_t value) {
+    struct rlimit old, wanted = {value, value};
+    if (syscall(SYS_prlimit64, 0, what, &wanted, NULL) == 0)
+        return 0;
+    if (syscall(SYS_prlimit64, 0, what, NULL, &old) < 0)
+        return -1;
+    wanted.rlim_cur = wanted.rlim_max = value < old.rlim_max ? value : old.rlim_max;
+    return (int)syscall(SYS_prlimit64, 0, what, &wanted, NULL);
+}
+
+RAW static int set_limits(const struct job_spec *spec) {
+    /* Only a backstop, in whole seconds: the watch is finer, and sees the whole process tree. */
+    uint64_t cpu_seconds = (spec->cpu_ns + SECOND - 1) / SECOND + 1;
+    if (limit(RLIMIT_CPU, cpu_seconds) < 0 || limit(RLIMIT_FSIZE, spec->file_bytes) < 0)
+        return -1;
+    if (limit(RLIMIT_STACK, spec->stack_bytes == 0 ? RLIM_INFINITY : spec->stack_bytes) < 0)
+        return -1;
+    if (spec->address_space != 0 && limit(RLIMIT_AS, spec->address_space) < 0)
+        return -1;
+    return limit(RLIMIT_NPROC, spec->processes == 0 ? 1 : spec->processes) < 0 ? -1 : limit(RLIMIT_NOFILE, OPEN_FILES);
+}
+
+/* The kernel's OOM killer must take a judged program, never the runner: raising the score needs no privilege. */
+RAW static int volunteer_for_oom(void) {
+    long fd = syscall(SYS_openat, AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    long written = syscall(SYS_write, fd, "1000", 4);
+    syscall(SYS_close, fd);
+    return written == 4 ? 0 : -1;
+}
+
+/* Standard descriptors are the captures, everything else is closed: CLOEXEC alone would trust every open() of the runner. */
+RAW static int set_descriptors(const int *fds) {
+    for (int i = 0; i < 3; i++)
+        if (syscall(SYS_dup3, fds[i], i, 0) < 0)
+            return -1;
+    return (int)syscall(SYS_close_range, 3, ~0u, 0);
+}
+
+RAW static int become(uid_t uid, const char *cwd) {
+    if (syscall(SYS_setsid) < 0 || syscall(SYS_chdir, cwd) < 0)
+        return -1;
+    if (syscall(SYS_setresgid, uid, uid, uid) < 0 || syscall(SYS_setresuid, uid, uid, uid) < 0)
+        return -1;
+    uint64_t nothing = 0;
+    return (int)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &nothing, NULL, sizeof nothing);
+}
+
+RAW static void execute(const struct job *job) {
+    int error = ENOENT;
+    for (char **path = job->paths; *path != NULL; path++) {
+        syscall(SYS_execve, *path, job->spec.argv, job->spec.envp);
+        if (errno != ENOENT && errno != ENOTDIR)
+            error = errno;
+        if (errno != ENOENT && errno != ENOTDIR && errno != EACCES)
+            break;
+    }
+    errno = error;
+}
+
+RAW static int child_main(void *argument) {
+    struct child *child = argument;
+    /* OOM score and limits come before the uid changes, while the files in /proc and a high NPROC are still ours. */
+    if (volunteer_for_oom() == 0 && set_limits(&child->job->spec) == 0 && set_descriptors(child->fds) == 0 &&
+        become(child->uid, child->cwd) == 0)
+        execute(child->job);
+    child->error = errno;
+    syscall(SYS_exit_group, 127);
+    return 0;
+}
+
+/* A read-only description of its own for stdin: its offset starts at 0, and a program cannot grow its own input. */
+static int reopen_input(struct run *run) {
+    char path[40];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", run->in_fd);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return errno;
+    close(run->in_fd);
+    run->in_fd = fd;
+    return 0;
+}
+
+/*
+ * Captures are files in memory: no copying while the program runs, RLIMIT_FSIZE bounds them, and a full one never blocks.
+ * O_APPEND makes them behave like a pipe where a seek or a reopened /dev/stdout would otherwise overwrite earlier output.
+ */
+static int open_capture(const char *name, int *fd) {
+    *fd = memfd_create(name, MFD_CLOEXEC);
+    if (*fd < 0 || fcntl(*fd, F_SETFL, O_APPEND) < 0)
+        return errno;
+    return 0;
+}
+
+static int exec_start(struct runner *r, struct job *job, struct run *run) {
+    bool merged = (job->spec.flags & JOB_MERGE_STDERR) != 0;
+    struct child child = {job, run->uid, {run->in_fd, run->out_fd, merged ? run->out_fd : run->err_fd}, "", 0};
+    snprintf(child.cwd, sizeof child.cwd, "/work/%u", (unsigned)run->uid);
+    pid_t pid = spawn_child(r, child_main, &child);
+    if (pid < 0)
+        return errno;
+    if (child.error != 0) {
+        waitpid(pid, NULL, 0);
+        return child.error;
+    }
+    run->pid = pid;
+    return 0;
+}
+
+static char *join(const char *directory, size_t size, const char *name) {
+    char *path = malloc(size + strlen(name) + 2);
+    if (path != NULL) {
+        memcpy(path, directory, size);
+        path[size] = '/';
+        strcpy(path + size + 1, name);
+    }
+    return path;
+}
+
+static const char *search_path(const struct job_spec *spec) {
+    for (unsigned i = 0; i < spec->envc; i++)
+        if (strncmp(spec->envp[i], "PATH=", 5) == 0)
+            return spec->envp[i] + 5;
+    return DEFAULT_PATH;
+}
+
+/* All candidates are made here, once per job: the child may not allocate. */
+static int exec_begin(struct runner *r, struct job *job) {
+    (void)r;
+    if (job->spec.argc == 0)
+        return EINVAL;
+    const char *name = job->spec.argv[0], *path = strchr(name, '/') != NULL || *name == '\0' ? "" : search_path(&job->spec);
+    size_t count = 1, found = 0;
+    for (const char *at = path; *at != '\0'; at++)
+        count += *at == ':';
+    job->paths = calloc(count + 1, sizeof *job->paths);
+    if (job->paths == NULL)
+        return ENOMEM;
+    if (*path == '\0' && (job->paths[found++] = strdup(name)) == NULL)
+        return ENOMEM;
+    for (size_t size; *path != '\0'; path += size + (path[size] == ':')) {
+        size = strcspn(path, ":");
+        if (size > 0 && (job->paths[found++] = join(path, size, name)) == NULL)
+            return ENOMEM;
+    }
+    return 0;
+}
+
+static void exec_end(struct runner *r, struct job *job) {
+    (void)r;
+    for (char **path = job->paths; path != NULL && *path != NULL; path++)
+        free(*path);
+    free(job->paths);
+    job->paths = NULL;
+}
+
+const struct spawner *spawner_of(const struct job *job) {
+    static const struct spawner exec_spawner = {exec_begin, exec_start, exec_end};
+    /* The other modes get their own entries here; until then they are served by exec, with the same results. */
+    (void)job->spec.mode;
+    return &exec_spawner;
+}
+
+static int make_cwd(const struct runner *r, uid_t uid) {
+    char name[16];
+    snprintf(name, sizeof name, "%u", (unsigned)uid);
+    if (mkdirat(r->work_fd, name, 0700) < 0 || fchownat(r->work_fd, name, uid, uid, AT_SYMLINK_NOFOLLOW) < 0)
+        return errno;
+    return 0;
+}
+
+static int prepare(struct runner *r, struct job *job, struct run *run) {
+    if (r->uids_used >= r->uid_count)
+        return EUSERS;
+    run->uid = r->uid_base + r->uids_used++;
+    int error = make_cwd(r, run->uid);
+    if (error == 0)
+        error = reopen_input(run);
+    if (error == 0)
+        error = open_capture("stdout", &run->out_fd);
+    if (error == 0 && (job->spec.flags & JOB_MERGE_STDERR) == 0)
+        error = open_capture("stderr", &run->err_fd);
+    return error;
+}
+
+static void close_input(struct run *run) {
+    if (run->in_fd >= 0)
+        close(run->in_fd);
+    run->in_fd = -1;
+}
+
+void spawn_start(struct runner *r, struct run *run) {
+    struct job *job = r->job;
+    if (run->error == 0)
+        run->error = job->error;
+    if (run->error == 0)
+        run->error = prepare(r, job, run);
+    run->oom_before = watch_oom_kills(r);
+    run->started_ns = now_ns();
+    if (run->error == 0)
+        run->error = spawner_of(job)->start(r, job, run);
+    close_input(run);
+    if (run->error != 0) {
+        remove_cwd(r, run);
+        job_answer(r, run, OUTCOME_INTERNAL);
+        return;
+    }
+    run->state = RUN_RUNNING;
+    job_activate(job, run);
+    watch_begin(r, run);
+}

@@ -1,0 +1,229 @@
+"""A sandbox container in private namespaces, without Docker, and a client of the runner's protocol for it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import select
+import shutil
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+HERE = Path(__file__).resolve().parent
+PROGRAMS = Path(os.environ["PROGRAMS"])
+RUNNER = Path(os.environ["RUNNER"])
+PROBE = "/opt/evalx/programs/probe"
+TRIVIAL = "/opt/evalx/programs/trivial"
+
+EXITED, SIGNALED, CPU, WALL, MEMORY, OUTPUT, CANCELLED, INTERNAL = range(8)
+JOB, FILE, INPUT, CANCEL, PING, PARALLEL = range(1, 7)
+HELLO, RESULT, COLLECTED, DONE, PONG, FATAL, COLLECT_FAILED = range(0x81, 0x88)
+MIB = 1 << 20
+
+# The kernel counts RLIMIT_NPROC per uid over the whole machine: no two runners may share uids.
+_uid_bases = itertools.count(200_000 + os.getpid() % 1000 * 100_000, 10_000)
+
+
+def str16(text: str | bytes) -> bytes:
+    """A string as the protocol wants it."""
+    data = text.encode() if isinstance(text, str) else text
+    return struct.pack("<H", len(data)) + data
+
+
+def frame(kind: int, payload: bytes = b"") -> bytes:
+    """A frame with its length."""
+    return struct.pack("<IB", len(payload) + 1, kind) + payload
+
+
+@dataclass
+class Job:
+    """A JOB with its inputs and files; times in seconds, sizes in bytes."""
+
+    argv: list[str]
+    inputs: list[bytes] = field(default_factory=lambda: [b""])
+    files: list[tuple[str, int, bytes]] = field(default_factory=list)
+    job_id: int = 1
+    mode: int = 0
+    merge: bool = False
+    parallel: int = 2
+    cpu: float = 2.0
+    wall: float = 10.0
+    memory: int = 256 * MIB
+    address_space: int = 0
+    output: int = 65536
+    file_bytes: int | None = None
+    stack: int = 0
+    processes: int = 64
+    collect: list[str | bytes] = field(default_factory=list)
+    collect_max: int = 64 * MIB
+    env: list[str] = field(default_factory=lambda: ["PATH=/usr/bin:/bin"])
+
+    def head(self) -> bytes:
+        """The JOB frame."""
+        numbers = struct.pack(
+            "<IBBHHHQQQQQQQIQ", self.job_id, self.mode, int(self.merge), len(self.inputs), len(self.files), self.parallel,
+            int(self.cpu * 1e9), int(self.wall * 1e9), self.memory, self.address_space, self.output,
+            self.output + 1 if self.file_bytes is None else self.file_bytes, self.stack, self.processes, self.collect_max,
+        )  # fmt: skip
+        lists = b""
+        for strings in (self.argv, self.env, self.collect):
+            lists += struct.pack("<H", len(strings)) + b"".join(map(str16, strings))
+        return frame(JOB, numbers + lists)
+
+    def frames(self) -> bytes:
+        """All frames of the job in one piece."""
+        files = [frame(FILE, struct.pack("<I", mode) + str16(name) + data) for name, mode, data in self.files]
+        inputs = [frame(INPUT, struct.pack("<I", i) + data) for i, data in enumerate(self.inputs)]
+        return self.head() + b"".join(files) + b"".join(inputs)
+
+
+@dataclass
+class Result:
+    """A RESULT frame; times in seconds."""
+
+    index: int
+    outcome: int
+    code: int
+    died: bool
+    cpu: float
+    wall: float
+    peak: int
+    flags: int
+    stdout: bytes
+    stderr: bytes
+
+
+@dataclass
+class Report:
+    """All that came back for a job."""
+
+    results: list[Result] = field(default_factory=list)
+    collected: dict[bytes, tuple[int, bytes]] = field(default_factory=dict)
+    failed: str | None = None
+    clean: bool = False
+    why: str = ""
+    order: list[int] = field(default_factory=list)
+
+    @property
+    def one(self) -> Result:
+        """The only result."""
+        assert len(self.results) == 1, self.results
+        return self.results[0]
+
+
+def parse_result(payload: bytes) -> Result:
+    """Takes a RESULT apart."""
+    index, outcome, code, died, user, system, wall, peak, flags, size = struct.unpack_from("<IBiBQQQQBI", payload)
+    rest = payload[struct.calcsize("<IBiBQQQQBI") :]
+    cpu = (user + system) / 1e9
+    return Result(index, outcome, code, bool(died), cpu, wall / 1e9, peak, flags, rest[:size], rest[size:])
+
+
+class Sandbox:
+    """A running runner. Use as a context manager."""
+
+    def __init__(self, dead_man: int = 60, uid_count: int = 10_000, cgroup: str = "-") -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="runner-test-"))
+        self.uid_base = next(_uid_bases)
+        self.buffer = bytearray()
+        enter = [HERE / "enter.sh", self.root, RUNNER, PROGRAMS, cgroup, self.uid_base, uid_count, dead_man]
+        self.process = subprocess.Popen(
+            ["unshare", "--mount", "--pid", "--ipc", "--fork", "--kill-child", "--", *map(str, enter)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
+            env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=0"},
+        )  # fmt: skip
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.stdin, self.stdout = self.process.stdin, self.process.stdout
+        kind, payload = self.read()
+        assert (kind, payload) == (HELLO, struct.pack("<II", 1, 0)), (kind, payload)
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> int:
+        """Closes stdin and gives the runner's exit code."""
+        if not self.stdin.closed:
+            self.stdin.close()
+        try:
+            code = self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        finally:
+            self.stdout.close()
+            shutil.rmtree(self.root, ignore_errors=True)
+        return code
+
+    @property
+    def pid(self) -> int:
+        """The runner's pid on the host."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return int(children[0])
+
+    def send(self, data: bytes) -> None:
+        """Writes without caring how fast the runner reads."""
+        if len(data) <= 16384:
+            self._write(data)
+        else:
+            threading.Thread(target=self._write, args=(data,), daemon=True).start()
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self.stdin.fileno(), view) :]
+
+    def read(self, timeout: float = 30.0) -> tuple[int, bytes]:
+        """The next frame; EOFError when the runner has gone."""
+        end = time.monotonic() + timeout
+        while True:
+            if len(self.buffer) >= 4:
+                size = 4 + int.from_bytes(self.buffer[:4], "little")
+                if len(self.buffer) >= size:
+                    kind, payload = self.buffer[4], bytes(self.buffer[5:size])
+                    del self.buffer[:size]
+                    return kind, payload
+            if not select.select([self.stdout], [], [], max(0.0, end - time.monotonic()))[0]:
+                raise TimeoutError
+            data = os.read(self.stdout.fileno(), 1 << 18)
+            if not data:
+                raise EOFError
+            self.buffer += data
+
+    def finish(self, timeout: float = 30.0) -> Report:
+        """Reads until DONE."""
+        report = Report()
+        while True:
+            kind, payload = self.read(timeout)
+            report.order.append(kind)
+            if kind == RESULT:
+                report.results.append(parse_result(payload))
+            elif kind == COLLECTED:
+                mode, size = struct.unpack_from("<IH", payload)
+                report.collected[payload[6 : 6 + size]] = (mode, payload[6 + size :])
+            elif kind == COLLECT_FAILED:
+                report.failed = payload.decode()
+            elif kind == FATAL:
+                raise AssertionError("FATAL: " + payload.decode())
+            elif kind == DONE:
+                report.clean, report.why = payload[4] == 1, payload[5:].decode()
+                report.results.sort(key=lambda result: result.index)
+                return report
+
+    def run(self, job: Job) -> Report:
+        """One job from JOB to DONE."""
+        self.send(job.frames())
+        return self.finish()
+
+    def probe(self, *argv: object, **options: object) -> Report:
+        """One run of the probe program."""
+        return self.run(Job([PROBE, *map(str, argv)], **options))  # type: ignore[arg-type]

@@ -5,9 +5,9 @@ return, vertical tab and form feed; a line ends at a line feed. All checkers tak
 block, so that a long output never becomes millions of objects at once.
 
 `floats`: a token is a number if it is a decimal number with optional sign, fraction and exponent (`1e5`, `.5`, `+3.`),
-or one of `inf`, `infinity`, `nan` in any case, with optional sign. Two tokens that are both numbers agree if they differ
-by at most `abs_tol`, or by at most `rel_tol` times the expected one, as doubles. `nan` agrees with `nan` only, an
-infinity only with itself: an infinite tolerance around it would accept anything. All other tokens compare as text.
+or one of `inf`, `infinity`, `nan` in any case, with optional sign. Two tokens that are both numbers agree if, as doubles,
+they differ by at most `abs_tol`, or by at most `rel_tol` times the expected one. `nan` agrees with `nan` only, an infinity
+only with itself: an infinite tolerance around it would accept anything. All other tokens compare as text.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from evalx.messages import Checker, ExactChecker, FloatsChecker, LinesChecker, T
 
 # 64 KiB: some 10,000 tokens at a time. Larger brings no speed, smaller costs calls.
 _BLOCK_BYTES = 64 * 1024
+_LINE_FEED = re.compile(rb"\n")
 _SPACE = re.compile(rb"[ \t\n\r\v\f]")
 _NUMBER = re.compile(rb"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|inf(?:inity)?|nan)", re.IGNORECASE)
 
@@ -47,7 +48,7 @@ def _lines_agree(expected: bytes, actual: bytes) -> bool:
 
 
 def _lines(data: bytes) -> Iterator[bytes]:
-    for block in _blocks(data, re.compile(rb"\n")):
+    for block in _blocks(data, _LINE_FEED):
         yield from map(bytes.rstrip, block.split(b"\n"))
 
 

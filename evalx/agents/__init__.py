@@ -1,0 +1,1 @@
+"""The Faust app: intake -> lanes -> engine -> publish -> store -> ack, and dead letters."""

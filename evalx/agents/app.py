@@ -1,0 +1,143 @@
+"""The Faust app: one agent that hands records to intake, and what must happen when partitions come and go.
+
+Why it is set up as it is
+=========================
+- ``noack()``: Faust would acknowledge a record when the next one is taken. Here only the sequencer acknowledges.
+- ``concurrency=1``: order within a partition is what the sequencer needs; parallel work happens in the pipeline's places.
+- ``stream_wait_empty=False``: on a rebalance Faust waits without bound for every record in flight, those that are merely
+  queued included. Instead queued records of revoked partitions are dropped at once, and those being judged get a moment.
+- A rebalance stops everything in the group, so the moment must stay far below ``broker_rebalance_timeout``.
+
+Worst case of a rebalance: ``REVOKE_WAIT_S`` + one commit (a few ms) < ``REBALANCE_TIMEOUT_S``. A record that takes longer is
+judged again by the partition's next owner, and its late result here is a repeat with the same verdicts.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from typing import Any
+
+import faust
+import structlog
+from faust.types import TP
+
+from evalx.agents.intake import Intake
+from evalx.agents.lanes import Lanes
+from evalx.agents.records import Record
+from evalx.agents.sequencer import Sequencer
+from evalx.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+#: Seconds without a heartbeat after which the broker gives a worker's partitions to others. Three missed heartbeats and
+#: the usual pauses of a loaded machine must fit.
+SESSION_TIMEOUT_S = 15.0
+HEARTBEAT_INTERVAL_S = 3.0
+#: Seconds that the members of the group have to give up their partitions in a rebalance.
+REBALANCE_TIMEOUT_S = 30.0
+#: Seconds that records being judged get when their partition is revoked: most batches end within one.
+REVOKE_WAIT_S = 5.0
+#: Seconds between commits. Each commit is one small request; what is not committed is repeated after a crash.
+COMMIT_INTERVAL_S = 0.25
+#: Seconds for one request to a broker; must be longer than the session timeout.
+REQUEST_TIMEOUT_S = 40.0
+#: Bytes fetched at most from one partition at a time; a larger record still arrives, alone.
+MAX_FETCH_BYTES = 4 << 20
+#: Records that Faust buffers before it holds a partition back by itself; intake empties the buffer at once.
+STREAM_BUFFER = 4096
+
+
+class ConsumerFlow:
+    """Back pressure on the consumer; see trap-free use in ``lanes``. Only partitions that are assigned may be released."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self.assigned: set[TP] = set()
+
+    def hold(self, partition: Any) -> None:
+        """Fetch no more of the partition; what is fetched already still arrives."""
+        if partition in self.assigned:
+            self._app.consumer.on_buffer_full(partition)
+
+    def release(self, partition: Any) -> None:
+        """Fetch it again."""
+        if partition in self.assigned:
+            self._app.consumer.on_buffer_drop(partition)
+
+
+def create_app(settings: Settings) -> Any:
+    """The Faust app, without agents. Everything that Faust would create or serve by itself is switched off."""
+    brokers = ";".join(f"kafka://{address.strip()}" for address in settings.kafka_bootstrap.split(","))
+    return faust.App(
+        settings.consumer_group,
+        broker=brokers,
+        # Faust makes this folder even for an app without tables.
+        datadir=tempfile.mkdtemp(prefix="evalx-faust-"),
+        store="memory://",
+        key_serializer="raw",
+        value_serializer="raw",
+        web_enabled=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=MAX_FETCH_BYTES,
+        stream_buffer_maxsize=STREAM_BUFFER,
+        stream_wait_empty=False,
+        broker_commit_interval=COMMIT_INTERVAL_S,
+        broker_session_timeout=SESSION_TIMEOUT_S,
+        broker_heartbeat_interval=HEARTBEAT_INTERVAL_S,
+        broker_rebalance_timeout=REBALANCE_TIMEOUT_S,
+        broker_request_timeout=REQUEST_TIMEOUT_S,
+        producer_request_timeout=REQUEST_TIMEOUT_S,
+    )
+
+
+class Partitions:
+    """What this worker holds, and what must happen when that changes."""
+
+    def __init__(
+        self, app: Any, flow: ConsumerFlow, lanes: Lanes[Record], sequencer: Sequencer[Record], wait_idle: Any
+    ) -> None:
+        self._app = app
+        self._flow = flow
+        self._lanes = lanes
+        self._sequencer = sequencer
+        self._wait_idle = wait_idle
+
+    async def on_revoked(self, _app: Any, revoked: Iterable[TP], **_kwargs: Any) -> None:
+        """Drop what is queued, give what is being judged a moment, commit what has finished, forget the rest."""
+        partitions = set(revoked)
+        self._flow.assigned -= partitions
+        dropped = self._lanes.drop(partitions)
+        finished = await self._wait_idle(REVOKE_WAIT_S)
+        await self._commit(partitions)
+        self._sequencer.revoke(partitions)
+        log.info("partitions_revoked", count=len(partitions), queued_dropped=len(dropped), in_flight_finished=finished)
+
+    async def on_assigned(self, _app: Any, assigned: Iterable[TP], **_kwargs: Any) -> None:
+        """Start with nothing held back."""
+        self._flow.assigned = set(assigned)
+        for partition in self._flow.assigned:
+            self._flow.release(partition)
+        log.info("partitions_assigned", partitions=sorted(tp.partition for tp in self._flow.assigned))
+
+    async def _commit(self, partitions: Iterable[TP]) -> None:
+        """Commit directly: Faust has already forgotten what was acknowledged in partitions that it is about to lose."""
+        offsets = self._sequencer.committable(partitions)
+        if offsets:
+            await self._app.consumer._commit(offsets)
+
+
+def subscribe(app: Any, settings: Settings, intake: Intake, partitions: Partitions) -> None:
+    """Add the one agent, and listen for partitions that come and go."""
+    topic = app.topic(settings.topic_submissions, key_type=bytes, value_type=bytes, internal=False)
+
+    async def take_submissions(stream: Any) -> None:
+        async for event in stream.noack().events():
+            intake.take(event)
+
+    app.agent(topic, name="evalx.intake", concurrency=1)(take_submissions)
+    # Signals keep only weak references unless told otherwise.
+    app.on_partitions_revoked.connect(partitions.on_revoked, weak=False)
+    app.on_partitions_assigned.connect(partitions.on_assigned, weak=False)

@@ -1,0 +1,156 @@
+"""The in-process scheduler: which submission is judged next, and when the broker is asked for no more.
+
+Theory of operation
+===================
+Partition priority does nothing by itself: Faust deals partitions round robin into one first-in-first-out buffer. So intake
+empties that buffer at once into these lanes, and every free place in the worker takes from the highest lane that has work.
+Every lane that has work gets at least one grant in ten, so that nothing starves while a higher lane is never empty.
+
+What waits here is bounded by count and by bytes, per lane, so that a flood of low submissions never keeps high ones out.
+A partition whose lane is over its high-water mark is *held*: the fetcher reads no more of it, and records that are already
+fetched still arrive. It is *released* at the low-water mark. Holding must go through ``on_buffer_full``/``on_buffer_drop``:
+``pause_partitions`` drops fetched records and books them as processed (measured: 1,880 of 4,000 lost, lag 0).
+
+Low water is half of high water: when every partition is held, Faust's fetcher notices a release only after its poll of up
+to one second, so what is left must be more than one second's work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from typing import Generic, Protocol, TypeVar
+
+#: Of this many grants in a row every lane that has work gets at least one.
+GRANTS_PER_TURN = 10
+
+
+class Queued(Protocol):
+    """What a lane needs to know of an item."""
+
+    @property
+    def partition(self) -> Hashable:
+        """The partition that the record came from."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that the item keeps in memory."""
+
+
+ItemT = TypeVar("ItemT", bound=Queued)
+
+
+class FlowControl(Protocol):
+    """The consumer's side of back pressure."""
+
+    def hold(self, partition: Hashable) -> None:
+        """Fetch no more records of the partition."""
+
+    def release(self, partition: Hashable) -> None:
+        """Fetch records of the partition again."""
+
+
+class Lane(Generic[ItemT]):
+    """One priority: a queue, its size and the partitions that feed it and are held back."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.items: deque[ItemT] = deque()
+        self.bytes = 0
+        self.passed_over = 0
+        self.held: set[Hashable] = set()
+
+    def append(self, item: ItemT) -> None:
+        """Put an item at the end."""
+        self.items.append(item)
+        self.bytes += item.size
+
+    def popleft(self) -> ItemT:
+        """Take the oldest item."""
+        item = self.items.popleft()
+        self.bytes -= item.size
+        return item
+
+    def drop(self, partitions: set[Hashable]) -> list[ItemT]:
+        """Remove and return the items of these partitions."""
+        dropped = [item for item in self.items if item.partition in partitions]
+        self.items = deque(item for item in self.items if item.partition not in partitions)
+        self.bytes -= sum(item.size for item in dropped)
+        self.held -= partitions
+        return dropped
+
+
+class Lanes(Generic[ItemT]):
+    """Bounded queues by priority, highest first."""
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        lane_of: Callable[[Hashable], str],
+        flow: FlowControl,
+        *,
+        max_count: int,
+        max_bytes: int,
+    ) -> None:
+        self._lanes = {name: Lane[ItemT](name) for name in names}
+        self._lane_of = lane_of
+        self._flow = flow
+        self._max_count = max_count
+        self._max_bytes = max_bytes
+        self._not_empty = asyncio.Event()
+
+    def put(self, item: ItemT) -> None:
+        """Queue an item; never blocks, so that intake stays responsive while a lane is over its mark."""
+        lane = self._lanes[self._lane_of(item.partition)]
+        lane.append(item)
+        if self._is_full(lane):
+            # Said again for every item over the mark: Faust's own buffer pressure may have released the partition.
+            lane.held.add(item.partition)
+            self._flow.hold(item.partition)
+        self._not_empty.set()
+
+    async def take(self) -> ItemT:
+        """Wait for the next item by priority."""
+        while (lane := self._next_lane()) is None:
+            self._not_empty.clear()
+            await self._not_empty.wait()
+        item = lane.popleft()
+        if lane.held and self._is_drained(lane):
+            self._release(lane)
+        return item
+
+    def drop(self, partitions: Iterable[Hashable]) -> list[ItemT]:
+        """Forget what is queued of revoked partitions; they are not released, they belong to somebody else now."""
+        revoked = set(partitions)
+        return [item for lane in self._lanes.values() for item in lane.drop(revoked)]
+
+    def waiting(self) -> dict[str, int]:
+        """How many items wait in each lane."""
+        return {name: len(lane.items) for name, lane in self._lanes.items()}
+
+    def rank(self, name: str) -> int:
+        """The place of a lane in the order of priority, 0 = highest."""
+        return list(self._lanes).index(name)
+
+    def _next_lane(self) -> Lane[ItemT] | None:
+        busy = [lane for lane in self._lanes.values() if lane.items]
+        if not busy:
+            return None
+        starving = [lane for lane in busy if lane.passed_over >= GRANTS_PER_TURN - 1]
+        chosen = max(starving, key=lambda lane: lane.passed_over) if starving else busy[0]
+        for lane in busy:
+            lane.passed_over += 1
+        chosen.passed_over = 0
+        return chosen
+
+    def _is_full(self, lane: Lane[ItemT]) -> bool:
+        return len(lane.items) >= self._max_count or lane.bytes >= self._max_bytes
+
+    def _is_drained(self, lane: Lane[ItemT]) -> bool:
+        return len(lane.items) <= self._max_count // 2 and lane.bytes <= self._max_bytes // 2
+
+    def _release(self, lane: Lane[ItemT]) -> None:
+        for partition in lane.held:
+            self._flow.release(partition)
+        lane.held.clear()

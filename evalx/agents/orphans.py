@@ -1,0 +1,69 @@
+"""Removes sandbox containers whose worker has died.
+
+A running container looks after itself: when its worker dies, its stdin closes and its runner exits (see
+``sandbox.container``). What can remain is a container that was created and never started, or one whose end dockerd did not
+see. It is an orphan when its owner, named by a label, holds no lease any more. Only containers of the same scope are looked
+at: nothing can be known here of workers that keep their leases in another Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import structlog
+
+from evalx.cache.leases import WorkerLease
+from evalx.errors import DockerUnavailableError
+from evalx.sandbox.container import LABEL_OWNER, LABEL_SCOPE
+from evalx.sandbox.runtime import SandboxRuntime
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between looks; with the lease of 15 s an orphan is gone at most 30 s after its worker has died.
+INTERVAL_S = 10.0
+#: Seconds for which a young container is left alone: its owner's lease may not have been seen yet.
+MIN_AGE_S = 5.0
+
+
+class OrphanReaper:
+    """Looks for orphans at the start, and from time to time."""
+
+    def __init__(self, sandbox: SandboxRuntime, lease: WorkerLease) -> None:
+        self._sandbox = sandbox
+        self._lease = lease
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Remove what is there now, and go on in the background."""
+        self._task = asyncio.create_task(self._loop())
+
+    async def stop(self) -> None:
+        """Stop looking."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def reap(self) -> int:
+        """Remove the orphans that there are and return how many."""
+        if not self._lease.scope:
+            return 0
+        found = [
+            container
+            for container in await self._sandbox.find_containers({LABEL_SCOPE: self._lease.scope})
+            if container.created_at < time.time() - MIN_AGE_S
+        ]
+        dead = await self._lease.dead({container.labels[LABEL_OWNER] for container in found})
+        orphans = [container for container in found if container.labels[LABEL_OWNER] in dead]
+        for orphan in orphans:
+            log.info("orphan_removed", container=orphan.id[:12], owner=orphan.labels[LABEL_OWNER])
+            await self._sandbox.remove_container(orphan.id)
+        return len(orphans)
+
+    async def _loop(self) -> None:
+        while True:
+            try:
+                await self.reap()
+            except DockerUnavailableError as error:
+                log.warning("orphans_not_looked_for", error=str(error))
+            await asyncio.sleep(INTERVAL_S)

@@ -1,0 +1,63 @@
+"""A record from the submissions topic on its way through the worker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable
+from typing import Any
+
+from evalx.agents.sequencer import Ticket
+from evalx.errors import RejectedError
+from evalx.messages import Submission
+
+
+class Record:
+    """One record, what became of its decoding, and its place in the partition's order."""
+
+    __slots__ = ("event", "key", "lane", "partition", "rejection", "submission", "taken_at", "ticket", "value")
+
+    def __init__(self, event: Any, lane: str) -> None:
+        self.event = event
+        self.lane = lane
+        self.partition: Hashable = event.message.tp
+        self.key: bytes | None = event.message.key
+        self.value: bytes | None = event.message.value
+        self.taken_at = time.time()
+        self.ticket: Ticket[Record] | None = None
+        self.submission: Submission | None = None
+        self.rejection: RejectedError | None = None
+
+    @property
+    def topic(self) -> str:
+        """Where the record was read."""
+        return str(self.event.message.topic)
+
+    @property
+    def partition_number(self) -> int:
+        """The number of the partition within the topic."""
+        return int(self.event.message.partition)
+
+    @property
+    def offset(self) -> int:
+        """The record's place in its partition."""
+        return int(self.event.message.offset)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the value; the decoded submission is about as large again."""
+        return len(self.value or b"")
+
+    @property
+    def queued_ms(self) -> float:
+        """Milliseconds from the producer's timestamp to now; clocks that disagree do not make it negative."""
+        return max(0.0, (time.time() - float(self.event.message.timestamp)) * 1000)
+
+    def header(self, name: str) -> bytes | None:
+        """The last header of this name."""
+        headers = self.event.message.headers or ()
+        pairs = headers.items() if isinstance(headers, dict) else headers
+        found = None
+        for key, value in pairs:
+            if key == name:
+                found = value
+        return found

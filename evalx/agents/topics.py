@@ -1,0 +1,100 @@
+"""The three topics: created once, and checked by every worker before it subscribes.
+
+Faust ignores a topic that does not exist when it starts, and never looks again; so a worker refuses to run without them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from evalx.errors import ConfigurationError, ServiceUnavailableError
+from evalx.settings import Settings
+
+#: Milliseconds for one request of the admin client. A healthy broker answers in a few; creating topics takes up to a second.
+ADMIN_TIMEOUT_MS = 15_000
+#: Only one copy is asked for, so that a single broker will do; a cluster's default is set on the broker.
+BROKER_DEFAULT_REPLICATION = -1
+
+
+class TopicState(msgspec.Struct, frozen=True):
+    """A topic's name, how many partitions it should have, and how many it has (0 = it does not exist)."""
+
+    name: str
+    wanted: int
+    found: int
+
+
+class TopicAdmin:
+    """Creates and checks the topics; ``async with`` connects.
+
+    Raises:
+        ServiceUnavailableError: no broker answers.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client = AIOKafkaAdminClient(
+            bootstrap_servers=settings.kafka_bootstrap, request_timeout_ms=ADMIN_TIMEOUT_MS
+        )
+
+    async def __aenter__(self) -> TopicAdmin:
+        try:
+            await self._client.start()
+        except (KafkaError, OSError) as error:
+            await self._client.close()
+            raise ServiceUnavailableError(
+                "Kafka", self._settings.kafka_bootstrap, f"{error}; is it running, and is EVALX_KAFKA_BOOTSTRAP right?"
+            ) from error
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self._client.close()
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """Submissions, results, dead letters."""
+        settings = self._settings
+        return settings.topic_submissions, settings.topic_results, settings.topic_dead_letters
+
+    async def create(self) -> list[TopicState]:
+        """Create what is missing and return the state of all; what exists is left as it is."""
+        missing = [state for state in await self.states() if state.found == 0]
+        if missing:
+            response = await self._client.create_topics([self._new_topic(state) for state in missing])
+            for name, code, *rest in response.topic_errors:
+                if code and code != TopicAlreadyExistsError.errno:
+                    raise ConfigurationError(f"cannot create topic {name}: {for_code(code).__name__} {rest}")
+        return await self.states()
+
+    async def states(self) -> list[TopicState]:
+        """How many partitions each topic has."""
+        found: dict[str, int] = {}
+        described: list[dict[str, Any]] = await self._client.describe_topics(list(self.names))
+        for topic in described:
+            found[topic["topic"]] = 0 if topic["error_code"] else len(topic["partitions"])
+        wanted = self._settings.partition_count
+        return [TopicState(name, wanted, found.get(name, 0)) for name in self.names]
+
+    async def check(self) -> None:
+        """Make sure that the topics fit the lanes.
+
+        Raises:
+            ConfigurationError: naming each difference.
+        """
+        wrong = [state for state in await self.states() if state.found != state.wanted]
+        if wrong:
+            differences = "; ".join(f"{s.name} has {s.found} partitions, the lanes need {s.wanted}" for s in wrong)
+            raise ConfigurationError(
+                f"{differences}. Create missing topics with `evalx topics create`, "
+                "or make EVALX_LANES name every partition that there is."
+            )
+
+    def _new_topic(self, state: TopicState) -> NewTopic:
+        limit = str(self._settings.max_message_bytes)
+        return NewTopic(
+            state.name, state.wanted, BROKER_DEFAULT_REPLICATION, topic_configs={"max.message.bytes": limit}
+        )

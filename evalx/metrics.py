@@ -1,0 +1,25 @@
+"""The worker's metrics, in a registry of their own. Base units; no label ever carries an id or code."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY = CollectorRegistry()
+
+#: Seconds; a cached answer takes a few milliseconds, a compile a few seconds, the longest batch two minutes.
+STAGE_BUCKETS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 120.0)
+
+LANE_WAITING = Gauge("evalx_lane_waiting", "Submissions that wait in this worker", ["lane"], registry=REGISTRY)
+IN_FLIGHT = Gauge("evalx_in_flight", "Submissions that are being judged", registry=REGISTRY)
+JUDGED = Counter("evalx_submissions", "Results published", ["lane", "status", "source"], registry=REGISTRY)
+TESTS = Counter("evalx_tests", "Tests in published results", ["language", "verdict"], registry=REGISTRY)
+DEAD_LETTERS = Counter("evalx_dead_letters", "Records that cannot be judged", ["code"], registry=REGISTRY)
+RETRIES = Counter("evalx_retries", "Attempts repeated after a fault of ours", registry=REGISTRY)
+STAGE_SECONDS = Histogram(
+    "evalx_stage_seconds", "Time of a submission by stage", ["stage"], buckets=STAGE_BUCKETS_S, registry=REGISTRY
+)
+CACHE_LOOKUPS = Counter("evalx_cache_lookups", "Cache look-ups", ["level", "outcome"], registry=REGISTRY)
+REDIS_AVAILABLE = Gauge("evalx_redis_available", "1 while Redis answers, 0 while memory stands in", registry=REGISTRY)
+POOL_CONTAINERS = Gauge("evalx_pool_containers", "Sandbox containers of this worker", registry=REGISTRY)
+POOL_STARTS = Counter("evalx_pool_starts", "Sandbox containers started", ["image"], registry=REGISTRY)
+POOL_DESTROYED = Counter("evalx_pool_destroyed", "Sandbox containers removed", ["image", "reason"], registry=REGISTRY)

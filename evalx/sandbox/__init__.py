@@ -1,0 +1,1 @@
+"""Pooled containers that run untrusted code. Knows neither Kafka nor Redis."""

@@ -1,0 +1,284 @@
+"""One sandbox container: its creation, its attach stream, and one job at a time over it.
+
+A container is created hardened and started once; after that only frames travel (see ``protocol``). Its *lease* is the
+attach stream: when the worker dies, dockerd closes the container's stdin, the runner reads end-of-file, kills everything
+and exits, and ``AutoRemove`` takes the container away. A worker that hangs stops pinging, with the same end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import aiodocker
+import aiohttp
+import msgspec
+import structlog
+
+from evalx.errors import DockerUnavailableError, SandboxFaultError
+from evalx.sandbox import protocol
+from evalx.sandbox.protocol import CollectFailed, Done, Event, File, Hello, Job, RunResult
+
+log = structlog.get_logger(__name__)
+
+LABEL_ROLE = "org.evalx.role"
+LABEL_OWNER = "org.evalx.owner"
+LABEL_SCOPE = "org.evalx.scope"
+ROLE_SANDBOX = "sandbox"
+
+#: Seconds for dockerd to create and start a container and for its runner to say HELLO. Usually 0.3 s; a cold disk or a
+#: start storm takes a few seconds, and more than this means that the daemon is in trouble.
+START_TIMEOUT_S = 20.0
+#: Seconds between pings of an idle container, a third of the dead-man time so that two may be late.
+PING_INTERVAL_S = 10.0
+#: Seconds without a frame after which a runner gives itself up. Longer than dockerd may stand still in an upgrade (20 s).
+DEAD_MAN_S = 30
+#: Seconds that a job may take beyond its own wall limits: transfer, reset and verification. Usually a few ms.
+JOB_GRACE_S = 10.0
+#: Seconds for dockerd to kill and remove a container.
+KILL_TIMEOUT_S = 5.0
+
+#: User ids of a container start at a random multiple of the stride: RLIMIT_NPROC counts a uid over the whole host, so two
+#: containers that used the same ids would eat each other's process limit. Below 200,000 live the host's own ids and the
+#: usual subordinate ranges; 2^31 is the last id that every tool can print.
+UID_STRIDE = 1 << 16
+UID_FIRST_BLOCK = 4
+UID_BLOCKS = (1 << 31) // UID_STRIDE
+
+CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID")
+
+
+class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What every container of an image is created with. Sizes in bytes."""
+
+    image: str
+    labels: dict[str, str]
+    memory_bytes: int
+    pids: int
+    work_bytes: int
+    work_inodes: int
+    runtime: str | None = None
+
+    def create_options(self, uid_base: int) -> dict[str, Any]:
+        """The body of Docker's create call."""
+        return {
+            "Image": self.image,
+            "Cmd": [f"--uid-base={uid_base}", f"--uid-count={UID_STRIDE}", f"--dead-man={DEAD_MAN_S}"],
+            "Labels": {LABEL_ROLE: ROLE_SANDBOX, **self.labels},
+            "Hostname": "sandbox",
+            "User": "0:0",
+            "OpenStdin": True,
+            "StdinOnce": True,
+            "AttachStdin": True,
+            "AttachStdout": True,
+            "AttachStderr": True,
+            "Tty": False,
+            "NetworkDisabled": True,
+            "HostConfig": self._host_config(),
+        }
+
+    def _host_config(self) -> dict[str, Any]:
+        config: dict[str, Any] = {
+            "AutoRemove": True,
+            "NetworkMode": "none",
+            "ReadonlyRootfs": True,
+            "CapDrop": ["ALL"],
+            "CapAdd": list(CAPABILITIES),
+            "SecurityOpt": ["no-new-privileges"],
+            "PidsLimit": self.pids,
+            "Memory": self.memory_bytes,
+            "MemorySwap": self.memory_bytes,
+            "IpcMode": "private",
+            # Without this dockerd writes every byte of the attach stream to its log on disk.
+            "LogConfig": {"Type": "none"},
+            "Tmpfs": self._tmpfs(),
+        }
+        if self.runtime is not None:
+            config["Runtime"] = self.runtime
+        return config
+
+    def _tmpfs(self) -> dict[str, str]:
+        bounds = f"size={self.work_bytes},nr_inodes={self.work_inodes},nosuid,nodev"
+        return {
+            "/box": f"{bounds},exec,mode=0755",
+            "/work": f"{bounds},noexec,mode=0711",
+            "/tmp": f"{bounds},noexec,mode=1777",  # noqa: S108 - the path inside the container
+            "/dev/shm": f"{bounds},noexec,mode=1777",  # noqa: S108 - likewise
+        }
+
+
+class Collected(msgspec.Struct, frozen=True):
+    """The files that a job brought out, or why they could not be brought out safely."""
+
+    files: tuple[File, ...]
+    failure: str | None
+
+
+class Container:
+    """A started container with its stream. Use ``Container.start``; after a fault only ``close`` is allowed."""
+
+    def __init__(self, spec: ContainerSpec, handle: Any, stream: Any) -> None:
+        self.spec = spec
+        self.jobs_done = 0
+        #: Whether the last job ended in a verified reset.
+        self.reusable = True
+        self._handle = handle
+        self._stream = stream
+        self._reader = protocol.FrameReader()
+        self._closed = False
+
+    @classmethod
+    async def start(cls, docker: aiodocker.Docker, spec: ContainerSpec) -> Container:
+        """Create, attach, start, and wait for the runner's HELLO.
+
+        Raises:
+            DockerUnavailableError: the daemon does not answer or refuses.
+            SandboxFaultError: the container started, but its runner did not.
+        """
+        uid_base = (UID_FIRST_BLOCK + secrets.randbelow(UID_BLOCKS - UID_FIRST_BLOCK)) * UID_STRIDE
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                return await cls._start(docker, spec, uid_base)
+        except (aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise DockerUnavailableError(message=f"cannot start a container of {spec.image}: {error!r}") from error
+
+    @classmethod
+    async def _start(cls, docker: aiodocker.Docker, spec: ContainerSpec, uid_base: int) -> Container:
+        handle = await docker.containers.create(spec.create_options(uid_base))
+        stream = handle.attach(stdin=True, stdout=True, stderr=True)
+        container = cls(spec, handle, stream)
+        try:
+            await stream.__aenter__()
+            await handle.start()
+            await container._expect_hello()
+        except BaseException:
+            await container.close()
+            raise
+        return container
+
+    @property
+    def id(self) -> str:
+        """Docker's id of the container, short."""
+        return str(self._handle.id)[:12]
+
+    async def execute(
+        self,
+        job: Job,
+        on_result: Callable[[RunResult], None],
+    ) -> Collected:
+        """Run one job; ``on_result`` is called for each run as it ends.
+
+        Returns what was collected. ``reusable`` says afterwards whether the container may run another job.
+
+        Raises:
+            SandboxFaultError: the container died, hung or broke the protocol.
+        """
+        job_id = self.jobs_done & 0xFFFF_FFFF
+        self.reusable = False
+        try:
+            async with asyncio.timeout(self._longest(job)):
+                await self._write(b"".join(protocol.encode_job(job_id, job)))
+                collected, done = await self._collect(job, on_result)
+        except TimeoutError as error:
+            raise SandboxFaultError(message=f"container {self.id} did not finish a job within its limits") from error
+        self.jobs_done += 1
+        self.reusable = done.clean
+        if not done.clean:
+            log.info("container_dirty", container=self.id, reason=done.reason)
+        return collected
+
+    async def cancel(self, from_index: int) -> None:
+        """Stop the runs of the current job from this index on."""
+        await self._write(protocol.encode_cancel(self.jobs_done & 0xFFFF_FFFF, from_index))
+
+    async def ping(self) -> None:
+        """Keep the dead-man timer from firing, and make sure that the runner answers.
+
+        Raises:
+            SandboxFaultError: it does not.
+        """
+        try:
+            async with asyncio.timeout(PING_INTERVAL_S):
+                await self._write(protocol.encode_ping())
+                await self._next_events()
+        except TimeoutError as error:
+            raise SandboxFaultError(message=f"container {self.id} does not answer") from error
+
+    async def close(self) -> None:
+        """Kill the container; it removes itself. Never raises: what is gone already is fine."""
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.suppress(Exception):
+            await self._stream.close()
+        try:
+            async with asyncio.timeout(KILL_TIMEOUT_S):
+                await self._handle.delete(force=True)
+        except aiodocker.DockerError as error:
+            if error.status not in (404, 409):
+                log.warning("container_not_removed", container=self.id, error=str(error))
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            log.warning("container_not_removed", container=self.id, error=repr(error))
+
+    async def _collect(self, job: Job, on_result: Callable[[RunResult], None]) -> tuple[Collected, Done]:
+        files: list[File] = []
+        failure: str | None = None
+        results = 0
+        while True:
+            for event in await self._next_events():
+                if isinstance(event, RunResult):
+                    results += 1
+                    on_result(event)
+                elif isinstance(event, File):
+                    files.append(event)
+                elif isinstance(event, CollectFailed):
+                    failure = event.reason
+                elif isinstance(event, Done):
+                    if results != len(job.inputs):
+                        raise SandboxFaultError(message=f"{results} results for {len(job.inputs)} runs")
+                    return Collected(tuple(files) if failure is None else (), failure), event
+
+    async def _expect_hello(self) -> None:
+        for event in await self._next_events():
+            if isinstance(event, Hello):
+                if event.version != protocol.VERSION:
+                    raise SandboxFaultError(
+                        message=f"image {self.spec.image} speaks protocol {event.version}, this worker {protocol.VERSION}: "
+                        "rebuild the images with docker/build-images.sh"
+                    )
+                return
+        raise SandboxFaultError(message=f"image {self.spec.image} did not greet")
+
+    async def _next_events(self) -> list[Event]:
+        """Read until at least one whole frame has arrived."""
+        while True:
+            message = await self._read()
+            if events := list(self._reader.feed(message)):
+                return events
+
+    async def _read(self) -> bytes:
+        try:
+            message = await self._stream.read_out()
+        except (aiohttp.ClientError, OSError) as error:
+            raise SandboxFaultError(message=f"the stream of container {self.id} broke: {error!r}") from error
+        if message is None:
+            raise SandboxFaultError(message=f"container {self.id} died")
+        if message.stream != 1:
+            raise SandboxFaultError(message=f"container {self.id}: {message.data[:500].decode('utf-8', 'replace')}")
+        return bytes(message.data)
+
+    async def _write(self, data: bytes) -> None:
+        try:
+            await self._stream.write_in(data)
+        except (aiohttp.ClientError, OSError, AssertionError, RuntimeError) as error:
+            # aiodocker asserts on a connection that the daemon has closed.
+            raise SandboxFaultError(message=f"the stream of container {self.id} broke: {error!r}") from error
+
+    @staticmethod
+    def _longest(job: Job) -> float:
+        """Seconds that a correct runner can need: the runs one after another in the worst case, and the grace."""
+        rounds = -(-len(job.inputs) // max(1, job.parallel))
+        return rounds * job.bounds.wall_time_ms / 1000 + JOB_GRACE_S

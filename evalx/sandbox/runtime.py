@@ -1,0 +1,151 @@
+"""The sandbox as the engine sees it: run this job in a container of that image, when a CPU slot is free."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+
+import aiodocker
+import aiohttp
+import msgspec
+import orjson
+
+from evalx.errors import DockerUnavailableError
+from evalx.sandbox.container import LABEL_OWNER, LABEL_SCOPE, Collected, Container, ContainerSpec
+from evalx.sandbox.pool import Pool, PoolLimits, open_docker, toolchain_digest
+from evalx.sandbox.protocol import Job, RunResult
+from evalx.sandbox.slots import CpuSlots
+from evalx.settings import Settings
+
+#: Called for each run as it ends; returns the index from which on runs are pointless, or None to go on.
+OnResult = Callable[[RunResult], int | None]
+
+#: Resident bytes that a language runtime may need beyond a submission's memory limit (JVM: metaspace, code cache, stacks).
+RUNTIME_MEMORY_BYTES = 256 << 20
+#: Processes and threads that a language runtime may need beyond a submission's limit (JVM: compiler, collector, signals).
+RUNTIME_PROCESSES = 128
+#: Inodes of each writable place: enough for a deep package tree of classes, too few to fill the kernel's memory.
+WORK_INODES = 8192
+
+
+class FoundContainer(msgspec.Struct, frozen=True):
+    """A sandbox container that the daemon knows, whoever made it. ``created_at`` in seconds since the epoch."""
+
+    id: str
+    labels: dict[str, str]
+    created_at: float
+
+
+def container_spec(settings: Settings, image: str, labels: dict[str, str]) -> ContainerSpec:
+    """What containers of an image are created with: room for as many runs at once as there are CPU slots."""
+    return ContainerSpec(
+        image=settings.image_prefix + image,
+        labels=labels,
+        memory_bytes=settings.cpu_slots * (settings.max_memory_bytes + RUNTIME_MEMORY_BYTES) + RUNTIME_MEMORY_BYTES,
+        pids=settings.cpu_slots * (settings.max_processes + RUNTIME_PROCESSES) + RUNTIME_PROCESSES,
+        work_bytes=settings.sandbox_work_bytes,
+        work_inodes=WORK_INODES,
+        runtime=settings.container_runtime,
+    )
+
+
+class SandboxRuntime:
+    """A pool of containers and the CPU slots that they share. ``start`` before use, ``close`` at the end."""
+
+    def __init__(self, settings: Settings, images: Iterable[str]) -> None:
+        self._settings = settings
+        self._images = tuple(images)
+        self._specs: dict[str, ContainerSpec] = {}
+        self._slots = CpuSlots(settings.cpu_slots)
+        self._docker: aiodocker.Docker | None = None
+        self._pool: Pool | None = None
+        self._digests: dict[str, str] = {}
+
+    async def start(self, *, owner: str, scope: str = "", warm: Iterable[str] = ()) -> None:
+        """Connect to Docker, learn the images' digests, and warm one container for each image named.
+
+        ``owner`` and ``scope`` go onto every container as labels, so that others can tell whose it is.
+
+        Raises:
+            ConfigurationError: an image is missing.
+            DockerUnavailableError: the daemon does not answer.
+        """
+        labels = {LABEL_OWNER: owner, LABEL_SCOPE: scope}
+        self._specs = {image: container_spec(self._settings, image, labels) for image in self._images}
+        self._docker = open_docker(self._settings.docker_host)
+        digests = await asyncio.gather(*(toolchain_digest(self._docker, spec.image) for spec in self._specs.values()))
+        self._digests = dict(zip(self._specs, digests, strict=True))
+        limits = PoolLimits(
+            max_containers=self._settings.container_cap,
+            warm=self._settings.container_pool_size,
+            max_jobs_per_container=self._settings.container_max_batches,
+        )
+        # Keyed by the full name: that is what a container remembers of where it came from.
+        self._pool = Pool(self._docker, {spec.image: spec for spec in self._specs.values()}, limits)
+        await self._pool.start([self._specs[image].image for image in warm])
+
+    async def close(self) -> None:
+        """Remove every container and disconnect."""
+        if self._pool is not None:
+            await self._pool.close()
+        if self._docker is not None:
+            await self._docker.close()
+
+    async def find_containers(self, labels: dict[str, str]) -> list[FoundContainer]:
+        """Every container on the daemon that carries these labels, running or not.
+
+        Raises:
+            DockerUnavailableError: the daemon does not answer.
+        """
+        filters = orjson.dumps({"label": [f"{key}={value}" for key, value in labels.items()]}).decode()
+        try:
+            found = await self._require_docker().containers.list(all=True, filters=filters)
+        except (aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise DockerUnavailableError(message=f"cannot list containers: {error!r}") from error
+        return [FoundContainer(one.id, one["Labels"], float(one["Created"])) for one in found]
+
+    async def remove_container(self, container_id: str) -> None:
+        """Remove a container by id; one that is gone already is fine."""
+        with contextlib.suppress(aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError):
+            await self._require_docker().containers.container(container_id).delete(force=True)
+
+    @property
+    def alive(self) -> bool:
+        """Whether at least one container is there to run something."""
+        return self._pool is not None and self._pool.size > 0
+
+    def _require_docker(self) -> aiodocker.Docker:
+        assert self._docker is not None, "start() comes first"
+        return self._docker
+
+    def toolchain(self, image: str) -> str:
+        """The content digest of an image, ``sha256:...``."""
+        return self._digests[image]
+
+    async def execute(self, image: str, job: Job, *, rank: int, on_result: OnResult) -> Collected:
+        """Run a job as soon as a CPU slot is free for its lane; ``job.parallel`` is the most that it can use.
+
+        Raises:
+            SandboxFaultError, DockerUnavailableError: our fault; the job may be tried again.
+        """
+        assert self._pool is not None, "start() comes first"
+        want = max(1, min(job.parallel, len(job.inputs)))
+        async with (
+            self._slots.take(want, rank) as granted,
+            self._pool.acquire(self._specs[image].image) as container,
+        ):
+            return await _run(container, msgspec.structs.replace(job, parallel=granted), on_result)
+
+
+async def _run(container: Container, job: Job, on_result: OnResult) -> Collected:
+    cancels: list[asyncio.Task[None]] = []
+
+    def forward(run: RunResult) -> None:
+        if (from_index := on_result(run)) is not None:
+            cancels.append(asyncio.create_task(container.cancel(from_index)))
+
+    try:
+        return await container.execute(job, forward)
+    finally:
+        await asyncio.gather(*cancels, return_exceptions=True)

@@ -9,7 +9,9 @@
     |   +-- DockerUnavailableError the daemon does not answer
     |   +-- PoolExhaustedError     no container became free in time
     +-- ConfigurationError         an operator's mistake: the process says so and stops
+    +-- UsageError                 what a command was given cannot be used
     +-- ServiceUnavailableError    Kafka, Redis ... cannot be reached
+    +-- ResultTimeoutError         no result came in the time that the caller had
 
 The line that opens a class's docstring is its message when none is given.
 """
@@ -107,6 +109,10 @@ class ConfigurationError(EvalxError):
     """The configuration is wrong."""
 
 
+class UsageError(EvalxError):
+    """What the command was given cannot be used."""
+
+
 class ServiceUnavailableError(EvalxError):
     """A service that evalx needs cannot be reached.
 
@@ -121,3 +127,18 @@ class ServiceUnavailableError(EvalxError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.service, self.address, self.hint)
+
+
+class ResultTimeoutError(EvalxError):
+    """No result came in time.
+
+    `id` is the submission's, `seconds` how long was waited. The submission is not lost: its result may still come.
+    """
+
+    def __init__(self, id: str, seconds: float) -> None:  # noqa: A002  the contract's name
+        super().__init__(f"no result for {id} within {seconds:g} s")
+        self.id = id
+        self.seconds = seconds
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.id, self.seconds)

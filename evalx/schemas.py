@@ -15,15 +15,12 @@ from evalx.messages import Result, Submission
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-# Defaults that stand for "depends on another value" inside evalx; outside there is no such value.
-_DEPENDENT = {"Submission": ("version",), "TestCase": ("id",), "Limits": ("wall_time_ms",)}
-
 
 def generate() -> dict[str, dict[str, Any]]:
     """The schemas by file name."""
     return {
-        "submission.schema.json": _schema(Submission, "evalx submission"),
-        "result.schema.json": _schema(Result, "evalx result"),
+        "submission.schema.json": _submission(),
+        "result.schema.json": _result(),
     }
 
 
@@ -51,11 +48,39 @@ def _text(schema: dict[str, Any]) -> str:
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
-def _schema(message_type: type, title: str) -> dict[str, Any]:
-    (root,), definitions = msgspec.json.schema_components([message_type], ref_template="#/$defs/{name}")
-    name = root["$ref"].rpartition("/")[2]
-    for owner, fields in _DEPENDENT.items():
-        for field in fields:
-            definitions.get(owner, {}).get("properties", {}).get(field, {}).pop("default", None)
-    body = definitions.pop(name)
-    return {"$schema": _DIALECT, **body, "title": title, "$defs": dict(sorted(definitions.items()))}
+def _components(message_type: type) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The schema of the message itself, and those of its parts by name."""
+    (root,), parts = msgspec.json.schema_components([message_type], ref_template="#/$defs/{name}")
+    return parts.pop(root["$ref"].rpartition("/")[2]), dict(sorted(parts.items()))
+
+
+def _submission() -> dict[str, Any]:
+    body, parts = _components(Submission)
+    fields = body["properties"]
+    # JSON Schema's dialect of patterns knows no \Z, and its $ means the true end.
+    fields["id"]["pattern"] = fields["id"]["pattern"].replace(r"\Z", "$")
+    # Inside evalx these defaults stand for "depends on another value"; outside there is no such value.
+    for owner, name in ((fields, "version"), (parts["TestCase"]["properties"], "id"), (_limits(parts), "wall_time_ms")):
+        del owner[name]["default"]
+    fields["limits"]["default"] = {}
+    return _schema("evalx submission", body, parts)
+
+
+def _limits(parts: dict[str, Any]) -> dict[str, Any]:
+    properties: dict[str, Any] = parts["Limits"]["properties"]
+    return properties
+
+
+def _result() -> dict[str, Any]:
+    body, parts = _components(Result)
+    # A result is written in full: a reader may count on every field.
+    for part in (body, *parts.values()):
+        if "properties" in part:
+            part["required"] = list(part["properties"])
+            for field in part["properties"].values():
+                field.pop("default", None)
+    return _schema("evalx result", body, parts)
+
+
+def _schema(title: str, body: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
+    return {"$schema": _DIALECT, **body, "title": title, "$defs": parts}

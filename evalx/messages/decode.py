@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import force_setattr, replace
 
 from evalx.errors import RejectedError
-from evalx.messages.explain import explain, nearest
+from evalx.messages.explain import explain, nearest, show_number
 from evalx.messages.submission import KIB, MIB, Limits, Submission, SubmissionId, TestCase
 
 LARGEST_LIMITS = Limits(
@@ -157,9 +157,9 @@ def _limits(limits: Limits, largest: Limits) -> Limits:
 
 def _reject_limit(limits: Limits, largest: Limits) -> NoReturn:
     for name in Limits.__struct_fields__:
-        asked, allowed = getattr(limits, name), getattr(largest, name)
+        asked, allowed, field = getattr(limits, name), getattr(largest, name), f"limits.{name}"
         if asked > allowed:
-            raise RejectedError("limit_exceeded", f"{asked:.12g} is over the maximum of {allowed}", f"limits.{name}")
+            raise RejectedError("limit_exceeded", f"{show_number(asked)} is over the maximum of {allowed}", field)
     raise AssertionError("no limit exceeded")
 
 

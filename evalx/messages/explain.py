@@ -30,6 +30,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
+def show_number(value: float) -> str:
+    """A number for a message; one with hundreds of digits cannot even be formatted as a double."""
+    return f"{value:.12g}" if abs(value) < 1e18 else "a number that large" if value > 0 else "a number that small"
+
+
 def _walk(value: Any, kind: inspect.Type, path: str) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         _reject("invalid_value", "a number out of range", path)
@@ -141,7 +146,7 @@ def _text(value: str, kind: inspect.StrType, path: str) -> None:
 
 def _number(value: float, kind: inspect.IntType | inspect.FloatType, path: str) -> None:
     if kind.ge is not None and value < kind.ge:
-        _reject("invalid_value", f"{value:.12g} is too small, at least {kind.ge:g} is required", path)
+        _reject("invalid_value", f"{show_number(value)} is too small, at least {kind.ge:g} is required", path)
 
 
 def _wrong_type(value: Any, expected: str, path: str) -> NoReturn:

@@ -4,9 +4,9 @@ Everything is bytes: an output need not be text. White space is the six ASCII ch
 return, vertical tab and form feed; a line ends at a line feed. All checkers take linear time, and compare block by
 block, so that a long output never becomes millions of objects at once.
 
-`floats`: a token is a number if it is a decimal number with optional sign, fraction and exponent (`1e5`, `.5`, `+3.`),
-or one of `inf`, `infinity`, `nan` in any case, with optional sign. Two tokens that are both numbers agree if, as doubles,
-they differ by at most `abs_tol`, or by at most `rel_tol` times the expected one. `nan` agrees with `nan` only, an infinity
+`floats`: a token is a number if it is a decimal number with optional sign, fraction and exponent (`1e5`, `.5`,
+`+3.`), or one of `inf`, `infinity`, `nan` in any case, with optional sign. Two numbers agree if, as doubles, they
+differ by at most `abs_tol`, or by at most `rel_tol` times the expected one. `nan` agrees with `nan` only, an infinity
 only with itself: an infinite tolerance around it would accept anything. All other tokens compare as text.
 """
 

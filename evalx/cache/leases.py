@@ -72,7 +72,7 @@ class WorkerLease:
             await self._redis.set(_key(self.owner), "1", ex=LEASE_S)
             if not self.scope:
                 await self._redis.set(_SCOPE_KEY, uuid.uuid4().hex, nx=True)
-                self.scope = await self._redis.get(_SCOPE_KEY) or ""
+                self.scope = str(await self._redis.get(_SCOPE_KEY) or "")
         except (redis.RedisError, OSError) as error:
             log.warning("lease_not_renewed", error=repr(error))
 

@@ -66,7 +66,7 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
         """The body of Docker's create call."""
         return {
             "Image": self.image,
-            "Cmd": [f"--uid-base={uid_base}", f"--uid-count={UID_STRIDE}", f"--dead-man={DEAD_MAN_S}"],
+            "Cmd": ["--uid-base", str(uid_base), "--uid-count", str(UID_STRIDE), "--dead-man", str(DEAD_MAN_S)],
             "Labels": {LABEL_ROLE: ROLE_SANDBOX, **self.labels},
             "Hostname": "sandbox",
             "User": "0:0",

@@ -49,6 +49,13 @@ def open_docker(url: str | None) -> aiodocker.Docker:
     return aiodocker.Docker(url=address, connector=connector, timeout=timeout)
 
 
+async def close_docker(docker: aiodocker.Docker) -> None:
+    """Disconnect; aiodocker leaves a connector that it was given to whoever gave it."""
+    await docker.close()
+    if docker.connector is not None:
+        await docker.connector.close()
+
+
 class PoolLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How large the pool may be, and how long a container serves."""
 
@@ -79,8 +86,7 @@ class Pool:
         """Warm one container for each image, as far as the pool's size goes, and keep idle ones alive."""
         self._spawn(self._keep_alive())
         warm = list(images)[: min(self._limits.warm, self._limits.max_containers)]
-        for container in await asyncio.gather(*(self._start(image) for image in warm)):
-            await self._put_idle(container)
+        await asyncio.gather(*(self._warm(image) for image in warm))
 
     @contextlib.asynccontextmanager
     async def acquire(self, image: str) -> AsyncIterator[Container]:
@@ -125,6 +131,9 @@ class Pool:
             except DockerUnavailableError:
                 await asyncio.sleep(START_RETRY_PAUSE_S)
                 raise
+
+    async def _warm(self, image: str) -> None:
+        await self._put_idle(await self._start(image))
 
     def _pop_idle(self, image: str) -> Container | None:
         queue = self._idle[image]

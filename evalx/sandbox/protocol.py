@@ -17,7 +17,7 @@ length-prefixed, so nothing that a program prints can be taken for a frame.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import IntEnum, IntFlag
 
 import msgspec
@@ -286,7 +286,7 @@ def _decode_fatal(payload: bytes) -> Event:
     raise SandboxFaultError(message=f"the runner gave up: {payload.decode('utf-8', 'replace')}")
 
 
-_DECODERS = {
+_DECODERS: dict[int, Callable[[bytes], Event]] = {
     Reply.HELLO: _decode_hello,
     Reply.RESULT: _decode_result,
     Reply.COLLECTED: _decode_collected,

@@ -13,7 +13,7 @@ import orjson
 
 from evalx.errors import DockerUnavailableError
 from evalx.sandbox.container import LABEL_OWNER, LABEL_SCOPE, Collected, Container, ContainerSpec
-from evalx.sandbox.pool import Pool, PoolLimits, open_docker, toolchain_digest
+from evalx.sandbox.pool import Pool, PoolLimits, close_docker, open_docker, toolchain_digest
 from evalx.sandbox.protocol import Job, RunResult
 from evalx.sandbox.slots import CpuSlots
 from evalx.settings import Settings
@@ -90,7 +90,7 @@ class SandboxRuntime:
         if self._pool is not None:
             await self._pool.close()
         if self._docker is not None:
-            await self._docker.close()
+            await close_docker(self._docker)
 
     async def find_containers(self, labels: dict[str, str]) -> list[FoundContainer]:
         """Every container on the daemon that carries these labels, running or not.

@@ -275,6 +275,8 @@ int main(int argc, char **argv) {
     add(epoll, signals, EPOLLIN);
     add(epoll, STDIN_FILENO, EPOLLIN);
     add(epoll, STDOUT_FILENO, 0);
+    /* HELLO is queued already, and nothing else would wake the first turn. */
+    want_stdout(&runner, epoll);
     for (;;)
         turn(&runner, epoll, signals);
 }

@@ -138,6 +138,7 @@ def test_others_have_one(name: str):
         ("python", b"IndexError\xff", False),
         ("java", b'Exception in thread "main" java.lang.OutOfMemoryError: Java heap space', True),
         ("java", b"Error occurred during initialization of VM\nCould not reserve enough space for object heap", True),
+        ("java", b"Error occurred during initialization of VM\nToo small maximum heap\n", True),
         ("java", b"java.lang.StackOverflowError", False),
         ("javascript", b"FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory", True),
         ("javascript", b"RangeError: Array buffer allocation failed", True),

@@ -23,7 +23,7 @@ from evalx.cache import keys
 from evalx.errors import JudgeFaultError
 from evalx.execution import Artifact, OnTest, Sandbox, compile_program, run_tests, skip_after_failure
 from evalx.languages import Language, Registry
-from evalx.messages import CompileReport, ReturnOutput, Source, Submission, TestResult
+from evalx.messages import CompileReport, Result, ReturnOutput, Source, Submission, TestResult
 from evalx.metrics import RETRIES
 from evalx.verdicts import PASSED, Verdict, overall
 
@@ -60,6 +60,35 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     toolchain: str
     source: Source
     cache_key: str
+
+    def result(
+        self,
+        submission: Submission,
+        *,
+        lane: str,
+        worker: str,
+        attempt: int = 1,
+        queued_ms: float = 0.0,
+        judged_ms: float = 0.0,
+    ) -> Result:
+        """What is published: the judgement with the circumstances of its delivery."""
+        return Result(
+            id=submission.id,
+            status="judged" if self.tests else "compile_error",
+            verdict=self.verdict,
+            language=submission.language,
+            version=submission.version,
+            toolchain=self.toolchain,
+            compile=self.compile,
+            tests=self.reported(submission.return_output),
+            source=self.source,
+            lane=lane,
+            attempt=attempt,
+            worker=worker,
+            queued_ms=queued_ms,
+            judged_ms=judged_ms,
+            metadata=submission.metadata,
+        )
 
     def reported(self, return_output: ReturnOutput) -> tuple[TestResult, ...]:
         """The tests with as much of their outputs as the submission asked for."""
@@ -162,7 +191,9 @@ class Engine:
             try:
                 return await self._judge_once(submission, language, rank, on_test)
             except JudgeFaultError as fault:
-                log.warning("judging_failed", submission=submission.id, code=fault.code, error=str(fault), retry_in_s=pause)
+                log.warning(
+                    "judging_failed", submission=submission.id, code=fault.code, error=str(fault), retry_in_s=pause
+                )
                 RETRIES.inc()
                 await asyncio.sleep(pause)
         return await self._judge_once(submission, language, rank, on_test)

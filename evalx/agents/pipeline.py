@@ -132,18 +132,20 @@ class Pipeline:
             "lane": record.lane,
             "worker": self._worker,
             "attempt": claim.attempt,
-            "language": submission.language,
-            "version": submission.version,
-            "metadata": submission.metadata,
             "queued_ms": queued_ms,
         }
         try:
             judgement = await self._engine.judge(submission, rank=self._lanes.rank(record.lane))
         except Exception as error:
             fault = _as_fault(error, submission)
-            return Answer(judge_error_result(submission.id, fault, judged_ms=_ms_since(started), **common), fault)
-        result = _judged(submission, judgement, judged_ms=_ms_since(started), **common)
-        return Answer(result, judgement=judgement)
+            common |= {"judged_ms": _ms_since(started), "metadata": submission.metadata}
+            return Answer(
+                judge_error_result(
+                    submission.id, fault, language=submission.language, version=submission.version, **common
+                ),
+                fault,
+            )
+        return Answer(judgement.result(submission, judged_ms=_ms_since(started), **common), judgement=judgement)
 
     def _rejected(self, record: Record, rejection: RejectedError, started: float, queued_ms: float) -> Answer:
         submission_id = record.submission.id if record.submission is not None else peek_id(record.value)
@@ -212,38 +214,6 @@ def _as_fault(error: Exception, submission: Submission) -> JudgeFaultError:
         return error
     log.exception("judging_crashed", submission=submission.id)
     return JudgeFaultError("internal_error", f"the judge failed: {error!r}")
-
-
-def _judged(
-    submission: Submission,
-    judgement: Judgement,
-    *,
-    lane: str,
-    worker: str,
-    attempt: int,
-    language: str,
-    version: str,
-    metadata: dict[str, str],
-    queued_ms: float,
-    judged_ms: float,
-) -> Result:
-    return Result(
-        id=submission.id,
-        status="judged" if judgement.tests else "compile_error",
-        verdict=judgement.verdict,
-        language=language,
-        version=version,
-        toolchain=judgement.toolchain,
-        compile=judgement.compile,
-        tests=judgement.reported(submission.return_output),
-        source=judgement.source,
-        lane=lane,
-        attempt=attempt,
-        worker=worker,
-        queued_ms=queued_ms,
-        judged_ms=judged_ms,
-        metadata=metadata,
-    )
 
 
 def _count(result: Result) -> None:

@@ -1,0 +1,202 @@
+"""`evalx judge` and `evalx submit`: the same submission, judged here or through Kafka."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+from evalx.cli import show
+from evalx.cli.local import judge_locally
+from evalx.cli.progress import Progress
+from evalx.cli.running import EXIT_FAULT, EXIT_NOT_ACCEPTED, EXIT_OK, EXIT_USAGE, be_quiet, load_settings, run
+from evalx.client import Client
+from evalx.errors import ResultTimeoutError, ServiceUnavailableError, UsageError
+from evalx.languages import Registry
+from evalx.messages import Result, Submission, encode_result
+from evalx.problems import load_tests, make_submission, parse_size
+from evalx.settings import Settings
+from evalx.verdicts import PASSED, Verdict
+
+#: Seconds that `submit` waits: a long queue and the longest batch, but a missing worker is noticed in the end.
+SUBMIT_TIMEOUT_S = 300.0
+
+_Source: TypeAlias = Annotated[
+    Path, typer.Argument(help="The program's source file.", exists=True, dir_okay=False, show_default=False)
+]
+_Tests: TypeAlias = Annotated[
+    Path, typer.Option("--tests", help="Directory of tests: NAME.in, with NAME.ans to compare.", metavar="DIR")
+]
+_Language: TypeAlias = Annotated[
+    str | None, typer.Option("--language", help="Such as cpp; unset = from the file's extension.", metavar="NAME")
+]
+_Version: TypeAlias = Annotated[
+    str | None, typer.Option("--version", help="Such as 20; unset = the language's default.", metavar="VERSION")
+]
+_Checker: TypeAlias = Annotated[
+    str, typer.Option("--checker", help="How outputs are compared: exact, lines, tokens, floats.")
+]
+_AbsTol: TypeAlias = Annotated[float | None, typer.Option("--abs-tol", help="Of floats: absolute.", min=0)]
+_RelTol: TypeAlias = Annotated[float | None, typer.Option("--rel-tol", help="Of floats: relative.", min=0)]
+_CpuTime: TypeAlias = Annotated[int | None, typer.Option("--cpu-time-ms", help="CPU time of a test.", min=1)]
+_WallTime: TypeAlias = Annotated[int | None, typer.Option("--wall-time-ms", help="Elapsed time of a test.", min=1)]
+_Memory: TypeAlias = Annotated[
+    str | None, typer.Option("--memory", help="Memory of a test, in bytes or such as 256m.", metavar="SIZE")
+]
+_Output: TypeAlias = Annotated[
+    str | None, typer.Option("--output", help="stdout and stderr of a test, each; such as 64k.", metavar="SIZE")
+]
+_Processes: TypeAlias = Annotated[int | None, typer.Option("--processes", help="Processes of a test.", min=1)]
+_Stop: TypeAlias = Annotated[bool, typer.Option("--stop-on-failure", help="Skip the tests after a failing one.")]
+_Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the result as JSON, as it is on the topic.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(epilog="Example: evalx judge examples/aplusb/main.cpp --tests examples/aplusb/tests")(judge)
+    app.command(epilog="Example: evalx submit examples/aplusb/main.py --tests examples/aplusb/tests --priority high")(
+        submit
+    )
+
+
+def judge(
+    source: _Source,
+    tests: _Tests,
+    language: _Language = None,
+    version: _Version = None,
+    checker: _Checker = "lines",
+    abs_tol: _AbsTol = None,
+    rel_tol: _RelTol = None,
+    cpu_time_ms: _CpuTime = None,
+    wall_time_ms: _WallTime = None,
+    memory: _Memory = None,
+    output: _Output = None,
+    processes: _Processes = None,
+    stop_on_failure: _Stop = False,
+    as_json: _Json = False,
+) -> None:
+    """Judge a program on this machine, without Kafka or Redis.
+
+    Exit codes: 0 every test AC or OK, 1 some other verdict, 2 wrong usage, 3 the judge or Docker failed.
+    """
+    settings = load_settings()
+    be_quiet()
+    submission = _submission(
+        settings,
+        source,
+        tests,
+        id=f"judge-{secrets.token_hex(4)}",
+        language=language,
+        version=version,
+        checker=_checker(checker, abs_tol, rel_tol),
+        limits=_limits(cpu_time_ms, wall_time_ms, memory, output, processes),
+        stop_on_failure=stop_on_failure,
+    )
+    with Progress("starting a sandbox", total=len(submission.tests)) as progress:
+        result = run(judge_locally(settings, submission, progress))
+    _finish(result, submission, as_json)
+
+
+def submit(
+    source: _Source,
+    tests: _Tests,
+    priority: Annotated[str, typer.Option("--priority", help="The lane: high, normal or low.")] = "normal",
+    submission_id: Annotated[
+        str | None, typer.Option("--id", help="The idempotency key; unset = a new one.", metavar="ID")
+    ] = None,
+    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait.", min=0.1)] = SUBMIT_TIMEOUT_S,
+    language: _Language = None,
+    version: _Version = None,
+    checker: _Checker = "lines",
+    abs_tol: _AbsTol = None,
+    rel_tol: _RelTol = None,
+    cpu_time_ms: _CpuTime = None,
+    wall_time_ms: _WallTime = None,
+    memory: _Memory = None,
+    output: _Output = None,
+    processes: _Processes = None,
+    stop_on_failure: _Stop = False,
+    as_json: _Json = False,
+) -> None:
+    """Judge a program through Kafka: produce a submission, wait for its result.
+
+    Exit codes: 0 every test AC or OK, 1 some other verdict, 2 wrong usage, 3 a judge error, Kafka cannot be reached,
+    or no result in time.
+    """
+    settings = load_settings()
+    be_quiet()
+    _check_lane(settings, priority)
+    submission = _submission(
+        settings,
+        source,
+        tests,
+        id=submission_id or f"submit-{secrets.token_hex(8)}",
+        language=language,
+        version=version,
+        checker=_checker(checker, abs_tol, rel_tol),
+        limits=_limits(cpu_time_ms, wall_time_ms, memory, output, processes),
+        stop_on_failure=stop_on_failure,
+    )
+    with Progress("connecting to Kafka") as progress:
+        result = run(_through_kafka(settings, submission, priority, timeout, progress))
+    _finish(result, submission, as_json)
+
+
+async def _through_kafka(
+    settings: Settings, submission: Submission, lane: str, timeout: float, progress: Progress
+) -> Result:
+    async with Client(settings) as client:
+        sent = await client.submit(submission, lane=lane)
+        progress.say(f"waiting for {submission.id} in lane {lane}, partition {sent.partition}")
+        try:
+            return await sent.result(timeout)
+        except ResultTimeoutError as error:
+            raise ServiceUnavailableError(
+                "a worker", settings.kafka_bootstrap, f"{error}; is one running? Start one with `evalx worker`"
+            ) from error
+
+
+def _submission(settings: Settings, source: Path, tests: Path, **fields: Any) -> Submission:
+    registry = Registry.load()
+    return make_submission(source, load_tests(tests), registry, registry.rules(settings), **fields)
+
+
+def _checker(kind: str, abs_tol: float | None, rel_tol: float | None) -> dict[str, Any]:
+    given = {"abs_tol": abs_tol, "rel_tol": rel_tol}
+    return {"kind": kind, **{name: value for name, value in given.items() if value is not None}}
+
+
+def _limits(
+    cpu_time_ms: int | None, wall_time_ms: int | None, memory: str | None, output: str | None, processes: int | None
+) -> dict[str, int | None]:
+    return {
+        "cpu_time_ms": cpu_time_ms,
+        "wall_time_ms": wall_time_ms,
+        "memory_bytes": parse_size(memory) if memory else None,
+        "output_bytes": parse_size(output) if output else None,
+        "processes": processes,
+    }
+
+
+def _check_lane(settings: Settings, lane: str) -> None:
+    if lane not in settings.rank_of:
+        raise UsageError(f"no priority {lane!r}; there are: {', '.join(settings.rank_of)}")
+
+
+def _finish(result: Result, submission: Submission, as_json: bool) -> None:
+    if as_json:
+        typer.echo(encode_result(result).decode())
+    else:
+        show.result(result, submission)
+    raise typer.Exit(exit_code(result))
+
+
+def exit_code(result: Result) -> int:
+    """What the contract says for this result; a rejected submission is wrong usage."""
+    if result.status == "rejected":
+        return EXIT_USAGE
+    if result.verdict is None or result.verdict is Verdict.JE:
+        return EXIT_FAULT
+    return EXIT_OK if result.verdict in PASSED else EXIT_NOT_ACCEPTED

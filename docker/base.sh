@@ -9,8 +9,10 @@ source "$(dirname "${BASH_SOURCE[0]}")/../scripts/setup.sh"
 PULL_TIMEOUT_S=90
 
 bootstrap() {
-    command -v mmdebstrap >/dev/null && [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] ||
+    if ! command -v mmdebstrap >/dev/null || [ ! -e /usr/share/keyrings/debian-archive-keyring.gpg ]; then
+        apt_update
         apt_install mmdebstrap debian-archive-keyring
+    fi
     # What Debian's own slim images leave out; package caches and lists are of no use in a base either.
     as_root mmdebstrap --variant=minbase --quiet \
         --dpkgopt='path-exclude=/usr/share/man/*' \

@@ -33,8 +33,7 @@ TEXT
 # stage NAME: prints nothing, fills docker/build/NAME with what goes into the image.
 stage() {
     local dir=$STAGE_DIR/$1
-    rm -rf "$dir"
-    mkdir -p "$dir"
+    rm -rf "$dir" && mkdir -p "$dir" || return 1
     case $1 in
         runner)
             (cd "$ROOT/docker/sandbox/runner" && cp Dockerfile Makefile ./*.[ch] "$dir/")
@@ -42,8 +41,8 @@ stage() {
         sandbox-*) cp -r "$ROOT/docker/sandbox/${1#sandbox-}/." "$dir/" ;;
         worker)
             cp -r "$ROOT/docker/worker/." "$ROOT/pyproject.toml" "$ROOT/requirements.lock" "$ROOT/README.md" \
-                "$ROOT/LICENSE" "$ROOT/evalx" "$dir/"
-            find "$dir" -name __pycache__ -prune -exec rm -rf {} +
+                "$ROOT/LICENSE" "$ROOT/evalx" "$dir/" &&
+                find "$dir" -name __pycache__ -prune -exec rm -rf {} +
             ;;
         *) cp -r "$ROOT/docker/$1/." "$dir/" ;;
     esac
@@ -89,6 +88,7 @@ build_args() {
 
 docker_build() {
     local name=$1 hash=$2 args
+    case $name in kafka | worker) cp -r "$CA_DIR" "$STAGE_DIR/$name/ca" || return 1 ;; esac
     mapfile -t args < <(build_args "$name")
     if docker buildx version >/dev/null 2>&1; then
         # The builder "default" is the daemon's own: others do not see local images.
@@ -101,24 +101,22 @@ docker_build() {
 
 # build NAME: leaves "state seconds" in the result file. Two scripts at once: the second finds the image up to date.
 build() {
-    local name=$1 image=$IMAGE_PREFIX$1:latest start hash old state
+    local name=$1 image=$IMAGE_PREFIX$1:latest start old state hash=
     start=$(now)
     exec 8>"$RUN_DIR/image-$name.lock"
     flock 8
-    stage "$name"
-    hash=$(inputs "$name")
     old=$(image_id "$image")
-    if [ "$(label "$image")" = "$hash" ]; then
+    # In a condition `set -e` is off, so each part has to say that it failed.
+    if ! { stage "$name" && hash=$(inputs "$name"); } 2>>"$LOG_DIR/image-$name.log"; then
+        state=FAILED
+    elif [ "$(label "$image")" = "$hash" ]; then
         state='up to date'
+    elif docker_build "$name" "$hash" >"$LOG_DIR/image-$name.log" 2>&1; then
+        state=built
+        # The image replaced goes, unless a container still uses it.
+        [ -z "$old" ] || [ "$old" = "$(image_id "$image")" ] || docker rmi "$old" >/dev/null 2>&1 || true
     else
-        case $name in kafka | worker) cp -r "$CA_DIR" "$STAGE_DIR/$name/ca" ;; esac
-        if docker_build "$name" "$hash" >"$LOG_DIR/image-$name.log" 2>&1; then
-            state=built
-            # The image replaced goes, unless a container still uses it.
-            [ -z "$old" ] || [ "$old" = "$(image_id "$image")" ] || docker rmi "$old" >/dev/null 2>&1 || true
-        else
-            state=FAILED
-        fi
+        state=FAILED
     fi
     rm -rf "${STAGE_DIR:?}/$name"
     printf '%s|%s\n' "$state" "$(since "$start")" >"$RESULT_DIR/$name"

@@ -4,22 +4,32 @@
 # Everything here is idempotent and looks before it acts: a machine that has Docker, Compose or a
 # virtual environment keeps what it has. Nothing here stops a daemon or a container.
 
+# What is unused here is used by the scripts that source this.
+# shellcheck disable=SC2034
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 RUN_DIR=$ROOT/.run
 LOG_DIR=$RUN_DIR/logs
 VENV=$ROOT/.venv
-IMAGE_PREFIX=${EVALX_IMAGE_PREFIX:-evalx-}
-BASE_IMAGE=${EVALX_BASE_IMAGE:-debian:trixie-slim}
 mkdir -p "$LOG_DIR"
 
 # A first `docker info` after dockerd was started by hand takes 2-5 s; 60 s covers a slow disk.
 DOCKERD_WAIT_S=60
 
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
-    BOLD=$'\e[1m' GREEN=$'\e[32m' RED=$'\e[31m' YELLOW=$'\e[33m' RESET=$'\e[0m'
+    GREEN=$'\e[32m' RED=$'\e[31m' YELLOW=$'\e[33m' RESET=$'\e[0m'
 else
-    BOLD='' GREEN='' RED='' YELLOW='' RESET=''
+    GREEN='' RED='' YELLOW='' RESET=''
 fi
+
+# .env is Compose's file; what the environment already sets wins, as with Compose.
+if [ -e "$ROOT/.env" ]; then
+    while IFS='=' read -r name value; do
+        if [[ $name =~ ^[A-Z_]+$ ]] && [ -z "${!name+set}" ]; then export "$name=$value"; fi
+    done <"$ROOT/.env"
+    unset name value
+fi
+IMAGE_PREFIX=${EVALX_IMAGE_PREFIX:-evalx-}
+BASE_IMAGE=${EVALX_BASE_IMAGE:-debian:trixie-slim}
 
 say() { printf '%s\n' "$*"; }
 warn() { printf '%s%s%s\n' "$YELLOW" "$*" "$RESET" >&2; }
@@ -61,20 +71,20 @@ as_root() {
     fi
 }
 
-# apt_install PACKAGE...: one apt at a time, lists fetched once per script.
-apt_install() {
+# apt COMMAND...: tries again on a broken connection, waits for another apt to end.
+apt() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 "$@"
+}
+
+apt_update() {
     command -v apt-get >/dev/null || {
-        say "no apt-get here: install by hand: $*"
+        say "this is no Debian or Ubuntu: install Docker, Compose, Python 3.11 and kcat by hand"
         return 1
     }
-    if [ ! -e "$RUN_DIR/apt-updated.$$" ]; then
-        as_root apt-get -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 update -q || return 1
-        rm -f "$RUN_DIR"/apt-updated.*
-        : >"$RUN_DIR/apt-updated.$$"
-    fi
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 \
-        install -y -q --no-install-recommends "$@"
+    apt update
 }
+
+apt_install() { apt install -y --no-install-recommends "$@"; }
 
 # ---- what is missing ----------------------------------------------------------------------------
 
@@ -94,29 +104,49 @@ find_python() {
 
 # missing_packages runtime|tests: the Debian packages to install, one a line.
 missing_packages() {
-    command -v docker >/dev/null || printf '%s\n' docker.io iptables
+    command -v docker >/dev/null || printf '%s\n' docker.io docker-cli iptables
     command -v dockerd >/dev/null || docker_answers || printf '%s\n' docker.io iptables
-    # Debian 13 splits the client off the daemon, and docker.io only recommends it.
-    command -v docker >/dev/null || apt-cache show docker-cli >/dev/null 2>&1 && ! command -v docker >/dev/null && say docker-cli
-    has_compose || say docker-compose
+    has_compose || printf '%s\n' docker-compose-v2 docker-compose
     find_python >/dev/null || printf '%s\n' python3 python3-venv
     command -v kcat >/dev/null || say kcat
     command -v flock >/dev/null || say util-linux
-    if [ "$1" = tests ]; then
-        command -v make >/dev/null || say make
-        echo 'int main(void){return 0;}' | gcc -fsanitize=address,undefined -x c -o /dev/null - 2>/dev/null ||
-            printf '%s\n' gcc libc6-dev
-    fi
-    return 0
+    [ "$1" != tests ] || missing_compiler
+}
+
+# The runner's tests are built with sanitizers, whose libraries come along with Debian's gcc.
+missing_compiler() {
+    command -v make >/dev/null || say make
+    echo 'int main(void) { return 0; }' | gcc -fsanitize=address,undefined -x c -o /dev/null - 2>/dev/null ||
+        printf '%s\n' gcc libc6-dev
+}
+
+# Names differ between releases: Debian 13 has the client in docker-cli, Debian 12 in docker.io; Ubuntu has Compose v2
+# as docker-compose-v2 and a v1 that does not run, Debian has docker-compose alone.
+available_packages() {
+    local package compose_found=0
+    for package; do
+        apt-cache policy "$package" | grep -q 'Candidate: [0-9]' || case $package in
+            docker-cli | docker-compose-v2) continue ;;
+        esac
+        case $package in
+            docker-compose*)
+                [ "$compose_found" -eq 0 ] || continue
+                compose_found=1
+                ;;
+        esac
+        printf '%s\n' "$package"
+    done
 }
 
 install_missing() {
     local packages
-    mapfile -t packages < <(missing_packages "$1" | sort -u)
+    mapfile -t packages < <(missing_packages "$1" | sort -ru)
     if [ "${#packages[@]}" -eq 0 ]; then
         say "nothing was missing"
         return 0
     fi
+    apt_update || return 1
+    mapfile -t packages < <(available_packages "${packages[@]}")
     apt_install "${packages[@]}" && say "installed ${packages[*]}"
 }
 
@@ -198,3 +228,14 @@ ensure_venv() {
     printf '%s\n' "$want" >"$stamp"
     say "installed for $("$VENV/bin/python" -V)"
 }
+
+# evalx_cli ARGUMENT...: the command on this stack. Variables of the set-up alone are no settings of it.
+evalx_cli() {
+    env -u EVALX_KAFKA_PORT -u EVALX_REDIS_PORT -u EVALX_KAFKA_HEAP -u EVALX_BASE_IMAGE -u EVALX_DEBIAN_MIRROR \
+        -u EVALX_PYTHON -u EVALX_WORKERS \
+        EVALX_KAFKA_BOOTSTRAP="localhost:${EVALX_KAFKA_PORT:-9092}" \
+        EVALX_REDIS_URL="redis://127.0.0.1:${EVALX_REDIS_PORT:-6379}/0" \
+        "$VENV/bin/$1" "${@:2}"
+}
+
+build_images() { "$ROOT/docker/build-images.sh" "$@"; }

@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # Healthy = the broker answers an ApiVersions request. In bash, because a JVM per check would cost a second of CPU each.
 set -eu
 port=${EVALX_KAFKA_INTERNAL_PORT:-19092}

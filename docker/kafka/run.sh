@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # Formats the data directory at the first start, then becomes the broker.
 #
 #   EVALX_KAFKA_EXTERNAL        what clients on the host are told   localhost:9092

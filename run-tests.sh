@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Sets up what is missing and runs every check and test, against real Kafka, Redis and Docker.
+#
+# pytest comes last so that its summary is the end of the output. Any failure before it ends the run.
+set -euo pipefail
+# shellcheck source=scripts/setup.sh
+source "$(dirname "${BASH_SOURCE[0]}")/scripts/setup.sh"
+
+usage() {
+    cat <<'TEXT'
+Usage: ./run-tests.sh [PYTEST ARGUMENT]...
+
+Installs what is missing, builds the images, then runs the runner's own tests, ruff, mypy, import-linter, the check of
+the schemas, and pytest with the arguments given.
+
+Example: ./run-tests.sh tests/unit -k lanes
+Logs of the steps are in .run/logs/.
+TEXT
+}
+
+runner_tests() { make -C "$ROOT/docker/sandbox/runner" test; }
+lint() { "$VENV/bin/ruff" check . && "$VENV/bin/ruff" format --check .; }
+types() { "$VENV/bin/mypy"; }
+imports() { "$VENV/bin/lint-imports"; }
+schemas() { evalx_cli evalx schema --check; }
+
+main() {
+    case ${1:-} in
+        -h | --help)
+            usage
+            exit 0
+            ;;
+    esac
+    cd "$ROOT"
+    step "packages" packages install_missing tests
+    step "Docker daemon" docker ensure_docker
+    step "Python environment (.venv)" venv ensure_venv requirements-dev.lock
+    step "images" images build_images
+    step "runner's tests (ASan, UBSan)" runner-tests runner_tests
+    step "ruff" ruff lint
+    step "mypy --strict" mypy types
+    step "import-linter" import-linter imports
+    step "schemas" schemas schemas
+    exec "$VENV/bin/python" -m pytest "$@"
+}
+
+main "$@"

@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# Brings the whole of evalx up on this machine and judges the samples through it.
+set -euo pipefail
+# shellcheck source=scripts/setup.sh
+source "$(dirname "${BASH_SOURCE[0]}")/scripts/setup.sh"
+
+# Kafka is healthy after 3-5 s and a worker after 2-4 s on two cores; 120 s covers a machine that is busy building.
+HEALTH_WAIT_S=120
+
+usage() {
+    cat <<'TEXT'
+Usage: ./start-dev.sh [--status | --stop | --help]
+
+Installs what is missing, builds the images, starts Kafka, Redis and a worker, creates the topics, judges the samples
+in examples/ through Kafka in each language, prints the verdicts, and leaves the stack running. Run it again at any
+time: what is up to date is skipped.
+
+  --status   what runs, and whether it is healthy
+  --stop     stops the stack and keeps its data; a Docker daemon goes on running, whoever started it
+
+Example: EVALX_WORKERS=3 ./start-dev.sh
+Settings are in .env (see .env.example); EVALX_WORKERS is the number of workers. Logs are in .run/logs/.
+TEXT
+}
+
+# health SERVICE: one word a container.
+health() {
+    local ids
+    ids=$(compose ps -q "$1" 2>/dev/null)
+    # shellcheck disable=SC2086  # one id a word
+    [ -z "$ids" ] || docker inspect --format '{{if .State.Running}}{{.State.Health.Status}}{{else}}stopped{{end}}' $ids 2>/dev/null
+}
+
+# wait_healthy SERVICE...: until every container of each is healthy.
+wait_healthy() {
+    local service states deadline=$((SECONDS + HEALTH_WAIT_S))
+    for service; do
+        while states=$(health "$service") && ! { [ -n "$states" ] && ! grep -qv '^healthy$' <<<"$states"; }; do
+            if [ "$SECONDS" -ge "$deadline" ]; then
+                compose logs --tail 15 "$service"
+                say "$service is not healthy after $HEALTH_WAIT_S s (${states//$'\n'/, }); its log: docker logs \$(docker ps -q -f name=$service)"
+                return 1
+            fi
+            sleep 0.2
+        done
+    done
+    say "$* healthy"
+}
+
+start_services() { compose up -d --no-build kafka redis && wait_healthy kafka redis; }
+
+# After the topics: a worker refuses to run without them.
+start_worker() {
+    compose up -d --no-build --scale "worker=${EVALX_WORKERS:-1}" worker && wait_healthy worker
+}
+
+create_topics() { evalx_cli evalx topics create; }
+
+start() {
+    local start
+    start=$(now)
+    say "evalx"
+    step "packages" packages install_missing runtime
+    step "Docker daemon" docker ensure_docker
+    step "Python environment (.venv)" venv ensure_venv requirements.lock
+    step "images" images build_images
+    grep -E ' built ' "$LOG_DIR/images.log" | sed 's/^/      /' || true
+    step "Kafka and Redis" services start_services
+    step "topics" topics create_topics
+    step "worker" worker start_worker
+    say ""
+    evalx_cli python "$ROOT/scripts/judge_samples.py" "$ROOT/examples" || die "the samples did not all get the right verdict"
+    say ""
+    say "Up after $(since "$start") s. Kafka is localhost:${EVALX_KAFKA_PORT:-9092}, Redis 127.0.0.1:${EVALX_REDIS_PORT:-6379}."
+    say "Try: .venv/bin/evalx submit examples/aplusb/main.cpp --tests examples/aplusb/tests"
+    say "Stop: ./start-dev.sh --stop"
+}
+
+status() {
+    docker_answers || die "no Docker daemon answers"
+    local service states failed=0
+    for service in kafka redis worker; do
+        states=$(health "$service") || true
+        printf '%-8s %s\n' "$service" "${states:-not running}" | tr '\n' ' '
+        say ""
+        [ -n "$states" ] && ! grep -qv '^healthy$' <<<"$states" || failed=1
+    done
+    return "$failed"
+}
+
+stop() {
+    docker_answers || die "no Docker daemon answers, so nothing of evalx runs"
+    step "stopping" stop compose down
+    say "The data is kept in volumes. The Docker daemon goes on running, since other containers may need it$(
+        [ ! -e "$RUN_DIR/dockerd.pid" ] || printf ' (it was started by this script, process %s)' "$(cat "$RUN_DIR/dockerd.pid")"
+    )."
+}
+
+case ${1:-} in
+    '') start ;;
+    --status) status ;;
+    --stop) stop ;;
+    -h | --help) usage ;;
+    *)
+        usage >&2
+        die "unknown argument: $1"
+        ;;
+esac

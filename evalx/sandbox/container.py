@@ -32,7 +32,7 @@ ROLE_SANDBOX = "sandbox"
 #: Seconds for dockerd to create and start a container and for its runner to say HELLO. Usually 0.3 s; a cold disk or a
 #: start storm takes a few seconds, and more than this means that the daemon is in trouble.
 START_TIMEOUT_S = 20.0
-#: Seconds between pings of an idle container, a third of the dead-man time so that two may be late.
+#: Seconds between pings, of an idle container and during a job, a third of the dead-man time so that two may be late.
 PING_INTERVAL_S = 10.0
 #: Seconds without a frame after which a runner gives itself up. Longer than dockerd may stand still in an upgrade (20 s).
 DEAD_MAN_S = 30
@@ -181,7 +181,7 @@ class Container:
         try:
             async with asyncio.timeout(self._longest(job)):
                 await self._write(b"".join(protocol.encode_job(job_id, job)))
-                collected, done = await self._collect(job, on_result)
+                collected, done = await self._collect_while_pinging(job, on_result)
         except TimeoutError as error:
             raise SandboxFaultError(message=f"container {self.id} did not finish a job within its limits") from error
         self.jobs_done += 1
@@ -222,6 +222,20 @@ class Container:
                 log.warning("container_not_removed", container=self.id, error=str(error))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             log.warning("container_not_removed", container=self.id, error=repr(error))
+
+    async def _collect_while_pinging(self, job: Job, on_result: Callable[[RunResult], None]) -> tuple[Collected, Done]:
+        """A job may take longer than the dead-man time, and the runner must not take that for a dead worker."""
+        pings = asyncio.create_task(self._keep_pinging())
+        try:
+            return await self._collect(job, on_result)
+        finally:
+            pings.cancel()
+            await asyncio.gather(pings, return_exceptions=True)
+
+    async def _keep_pinging(self) -> None:
+        while True:
+            await asyncio.sleep(PING_INTERVAL_S)
+            await self._write(protocol.encode_ping())
 
     async def _collect(self, job: Job, on_result: Callable[[RunResult], None]) -> tuple[Collected, Done]:
         files: list[File] = []

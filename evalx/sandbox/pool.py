@@ -13,6 +13,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterable
+from http import HTTPStatus
 from typing import Any
 
 import aiodocker
@@ -225,9 +226,10 @@ async def toolchain_digest(docker: aiodocker.Docker, image: str) -> str:
     """
     try:
         return str((await docker.images.inspect(image))["Id"])
-    except aiodocker.DockerError as error:
-        raise ConfigurationError(
-            f"image {image} is not there ({error}): build the images with docker/build-images.sh"
-        ) from error
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+    except (aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError) as error:
+        # aiodocker reports a socket that is not there as an error of the daemon, too.
+        if isinstance(error, aiodocker.DockerError) and error.status == HTTPStatus.NOT_FOUND:
+            raise ConfigurationError(
+                f"image {image} is not there: build the images with docker/build-images.sh"
+            ) from error
         raise DockerUnavailableError(message=f"the Docker daemon does not answer: {error!r}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -11,7 +12,9 @@ import typer
 
 from evalx import schemas
 from evalx.cli import show
+from evalx.cli.progress import Progress
 from evalx.cli.running import (
+    EXIT_FAULT,
     EXIT_NOT_ACCEPTED,
     be_quiet,
     complain,
@@ -34,6 +37,7 @@ def register(app: typer.Typer) -> None:
     topics = typer.Typer(help="The topics in Kafka.", no_args_is_help=True, rich_markup_mode=None)
     topics.command("create", epilog="Example: evalx topics create --json")(topics_create)
     app.add_typer(topics, name="topics")
+    app.command(epilog="Example: evalx doctor --json")(doctor)
     app.command(epilog="Example: evalx schema --write schemas")(schema)
 
 
@@ -42,8 +46,6 @@ def worker() -> None:
 
     Exit codes: 0 stopped as it was told, 1 it cannot start or go on (the last line of the log says why).
     """
-    import os
-
     settings = load_settings()
     log_to_stderr(settings)
     for mistake in unknown_variables(os.environ):
@@ -86,6 +88,28 @@ def topics_create(as_json: _Json = False) -> None:
         complain(f"{state.name} has {state.found} partitions, the lanes need {state.wanted}; set EVALX_LANES to fit")
     if wrong:
         raise typer.Exit(EXIT_NOT_ACCEPTED)
+
+
+def doctor(as_json: _Json = False) -> None:
+    """Check everything that evalx needs on this machine, and say what to do about what is not right.
+
+    Exit codes: 0 submissions can be judged (there may be warnings), 3 they cannot.
+    """
+    from evalx.doctor import examine
+
+    settings = load_settings()
+    be_quiet()
+    with Progress("looking"):
+        checks = run(examine(settings, os.environ))
+    if as_json:
+        typer.echo(msgspec.json.encode(checks).decode())
+    else:
+        show.table(("check", "status", "detail"), [(one.name, one.status, one.detail) for one in checks])
+        for one in checks:
+            if one.advice:
+                show.line(f"{one.name}: {one.advice}")
+    if any(one.status == "fail" for one in checks):
+        raise typer.Exit(EXIT_FAULT)
 
 
 def schema(

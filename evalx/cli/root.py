@@ -1,16 +1,16 @@
 """The command line's root: which commands there are, and how each of them fails.
 
-An error on purpose (`evalx.errors`) becomes one line on stderr and an exit code: 2 when the caller can do better, 3 when
-a service or the judge itself failed. Anything else is a defect; it becomes one line too, and a trace on request.
+An error on purpose (`evalx.errors`) becomes one line on stderr and an exit code: 2 when the caller can do better, 3
+when a service or the judge itself failed. Anything else is a defect; it becomes one line too, and a trace on request.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import traceback
 from typing import Annotated, Any
 
-import structlog
 import typer
 from typer.core import TyperGroup
 
@@ -89,5 +89,5 @@ def _is_not_ours(error: Exception) -> bool:
 
 def _complain_of_defect(error: Exception) -> None:
     if os.environ.get("EVALX_LOG_LEVEL") == "debug":
-        structlog.get_logger(__name__).exception("internal_error")
+        traceback.print_exception(error)
     complain(f"internal error, please report it: {error!r} (EVALX_LOG_LEVEL=debug shows where)")

@@ -30,9 +30,9 @@ def result(outcome: Result, submission: Submission) -> None:
     if outcome.tests:
         rows = [_test_row(test) for test in outcome.tests]
         table(_TEST_COLUMNS, rows, verdict_column=1)
-    for line in (*_compiler(outcome), *_explanation(outcome, submission)):
-        _line(line)
-    _line(_summary(outcome), style=style_of(outcome.verdict))
+    for text in (*_compiler(outcome), *_explanation(outcome, submission)):
+        line(text)
+    line(_summary(outcome), style=style_of(outcome.verdict))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, verdict_column: int | None = None) -> None:
@@ -41,7 +41,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, verdict_colu
     if not console.is_terminal:
         _plain(columns, rows)
         return
-    drawn = Table(*(), box=None, header_style="bold", pad_edge=False)
+    drawn = Table(box=None, header_style="bold", pad_edge=False)
     for index, name in enumerate(columns):
         drawn.add_column(name, justify="right" if _is_numeric(rows, index) else "left", overflow="fold")
     for row in rows:
@@ -76,7 +76,8 @@ def _console() -> Console:
     return Console(soft_wrap=True)
 
 
-def _line(text: str, style: str = "") -> None:
+def line(text: str, style: str = "") -> None:
+    """One line of text, escaped."""
     _console().print(Text(printable(text), style=style))
 
 

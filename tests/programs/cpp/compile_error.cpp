@@ -1,0 +1,5 @@
+#include <vector>
+
+int main() {
+    std::vector<int> numbers = "these are not numbers";
+}

@@ -1,0 +1,7 @@
+#include <bits/stdc++.h>
+
+int main() {
+    long long a, b;
+    while (std::cin >> a >> b)
+        std::println("{}", a + b);
+}

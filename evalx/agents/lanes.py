@@ -123,7 +123,12 @@ class Lanes(Generic[ItemT]):
     def drop(self, partitions: Iterable[Hashable]) -> list[ItemT]:
         """Forget what is queued of revoked partitions; they are not released, they belong to somebody else now."""
         revoked = set(partitions)
-        return [item for lane in self._lanes.values() for item in lane.drop(revoked)]
+        dropped = [item for lane in self._lanes.values() for item in lane.drop(revoked)]
+        for lane in self._lanes.values():
+            # What stays may have nothing queued any more, and then no grant would come to release it.
+            if lane.held and self._is_drained(lane):
+                self._release(lane)
+        return dropped
 
     def waiting(self) -> dict[str, int]:
         """How many items wait in each lane."""

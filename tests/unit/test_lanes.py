@@ -1,0 +1,159 @@
+"""Which record is judged next, and when the broker is asked for no more."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from itertools import groupby
+
+import pytest
+
+from evalx.agents.lanes import GRANTS_PER_TURN, Lanes
+from evalx.testing import FakeFlow
+
+LANE_OF = {"h0": "high", "h1": "high", "n0": "normal", "l0": "low", "l1": "low"}
+
+
+@dataclass(eq=False)
+class Item:
+    partition: str
+    number: int = 0
+    size: int = 1
+
+
+def make(max_count: int = 1000, max_bytes: int = 1 << 20) -> tuple[Lanes[Item], FakeFlow]:
+    flow = FakeFlow()
+    names = ("high", "normal", "low")
+    return Lanes(names, LANE_OF.__getitem__, flow, max_count=max_count, max_bytes=max_bytes), flow
+
+
+async def take_all(lanes: Lanes[Item]) -> list[Item]:
+    return [await lanes.take() for _ in range(sum(lanes.waiting().values()))]
+
+
+async def test_the_highest_lane_with_work_comes_first():
+    lanes, _ = make()
+    for partition in ("l0", "n0", "h0"):
+        lanes.put(Item(partition))
+    assert [item.partition for item in await take_all(lanes)] == ["h0", "n0", "l0"]
+
+
+async def test_within_a_lane_first_in_first_out():
+    lanes, _ = make()
+    for number in range(5):
+        lanes.put(Item("h0" if number % 2 else "h1", number))
+    assert [item.number for item in await take_all(lanes)] == list(range(5))
+
+
+async def test_a_lower_lane_gets_one_grant_in_ten():
+    lanes, _ = make()
+    for number in range(300):
+        lanes.put(Item("h0", number))
+    for number in range(30):
+        lanes.put(Item("l0", number))
+    grants = [(await lanes.take()).partition for _ in range(300)]
+    assert grants.count("l0") == 300 // GRANTS_PER_TURN
+    longest = max(len(list(group)) for partition, group in groupby(grants) if partition == "h0")
+    assert longest == GRANTS_PER_TURN - 1
+
+
+async def test_every_lower_lane_gets_its_share():
+    lanes, _ = make()
+    for number in range(200):
+        for partition in ("h0", "n0", "l0"):
+            lanes.put(Item(partition, number))
+    grants = [(await lanes.take()).partition for _ in range(100)]
+    assert grants.count("n0") >= 9
+    assert grants.count("l0") >= 9
+    assert grants.count("h0") >= 78
+
+
+async def test_a_lane_without_work_does_not_save_up_grants():
+    lanes, _ = make()
+    for number in range(100):
+        lanes.put(Item("h0", number))
+    for _ in range(50):
+        await lanes.take()
+    for number in range(10):
+        lanes.put(Item("l0", number))
+    assert [(await lanes.take()).partition for _ in range(9)] == ["h0"] * 9
+
+
+async def test_take_waits_for_work():
+    lanes, _ = make()
+    waiting = asyncio.create_task(lanes.take())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    lanes.put(Item("n0", 7))
+    assert (await waiting).number == 7
+
+
+@pytest.mark.parametrize("bound", [{"max_count": 10}, {"max_bytes": 10}])
+async def test_a_full_lane_is_held_until_half_of_it_is_gone(bound: dict[str, int]):
+    lanes, flow = make(**bound)
+    for number in range(9):
+        lanes.put(Item("l0", number))
+    assert flow.held == set()
+    lanes.put(Item("l1", 9))
+    assert flow.held == {"l1"}
+    lanes.put(Item("l0", 10))
+    assert flow.held == {"l0", "l1"}
+    for _ in range(5):
+        await lanes.take()
+    assert flow.held == {"l0", "l1"}
+    await lanes.take()
+    assert flow.held == set()
+
+
+async def test_a_held_partition_is_held_again_for_each_record_that_still_arrives():
+    # Faust's own buffer pressure may have released it meanwhile.
+    lanes, flow = make(max_count=1)
+    for number in range(3):
+        lanes.put(Item("l0", number))
+    assert flow.journal == [("hold", "l0")] * 3
+
+
+async def test_a_full_low_lane_does_not_hold_the_high_one():
+    lanes, flow = make(max_count=2)
+    for number in range(5):
+        lanes.put(Item("l0", number))
+    lanes.put(Item("h0"))
+    assert flow.held == {"l0"}
+
+
+async def test_one_record_larger_than_the_bound_is_held_and_released():
+    lanes, flow = make(max_bytes=10)
+    lanes.put(Item("n0", size=1000))
+    assert flow.held == {"n0"}
+    await lanes.take()
+    assert flow.held == set()
+
+
+async def test_what_is_dropped_is_forgotten_and_never_released():
+    lanes, flow = make(max_count=4)
+    for number in range(4):
+        lanes.put(Item("l0" if number < 3 else "l1", number))
+    lanes.put(Item("n0"))
+    dropped = lanes.drop(["l0"])
+    assert [item.number for item in dropped] == [0, 1, 2]
+    assert lanes.waiting() == {"high": 0, "normal": 1, "low": 1}
+    await take_all(lanes)
+    assert ("release", "l0") not in flow.journal
+
+
+async def test_a_drop_that_drains_a_lane_releases_the_partitions_that_stay():
+    # Nothing of l1 is queued any more, so no later grant would release it.
+    lanes, flow = make(max_count=4)
+    for partition in ("l0", "l0", "l0", "l1", "l0", "l0", "l0", "l0"):
+        lanes.put(Item(partition))
+    for _ in range(4):
+        await lanes.take()
+    assert flow.held == {"l0", "l1"}
+    lanes.drop(["l0"])
+    assert ("release", "l1") in flow.journal
+    assert ("release", "l0") not in flow.journal
+
+
+def test_rank_is_the_place_in_the_order():
+    lanes, _ = make()
+    assert [lanes.rank(name) for name in ("high", "normal", "low")] == [0, 1, 2]

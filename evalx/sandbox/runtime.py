@@ -76,9 +76,10 @@ class SandboxRuntime:
         self._docker = open_docker(self._settings.docker_host)
         digests = await asyncio.gather(*(toolchain_digest(self._docker, spec.image) for spec in self._specs.values()))
         self._digests = dict(zip(self._specs, digests, strict=True))
+        pool_size = self._settings.container_pool_size
         limits = PoolLimits(
             max_containers=self._settings.container_cap,
-            warm=self._settings.container_pool_size,
+            warm=len(self._images) if pool_size is None else pool_size,
             max_jobs_per_container=self._settings.container_max_batches,
         )
         # Keyed by the full name: that is what a container remembers of where it came from.

@@ -154,8 +154,11 @@ class Settings(BaseSettings):
     # Containers
     image_prefix: str = Field("evalx-", description="what names of images begin with")
     container_runtime: str | None = Field(None, description="such as runsc; unset = the daemon's own")
-    container_pool_size: int = Field(
-        1, ge=0, validation_alias=_original("CONTAINER_POOL_SIZE"), description="warm containers of each image"
+    container_pool_size: int | None = Field(
+        None,
+        ge=0,
+        validation_alias=_original("CONTAINER_POOL_SIZE"),
+        description="containers kept warm in all; unset = one an image",
     )
     max_concurrent_containers: int = Field(
         500, ge=1, validation_alias=_original("MAX_CONCURRENT_CONTAINERS"), description="over all workers' hosts"

@@ -49,7 +49,7 @@ STREAM_BUFFER = 4096
 
 
 class ConsumerFlow:
-    """Back pressure on the consumer; see trap-free use in ``lanes``. Only partitions that are assigned may be released."""
+    """Back pressure on the consumer, as ``lanes`` explains it. Only partitions that are assigned may be released."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -116,8 +116,10 @@ class Partitions:
         log.info("partitions_revoked", count=len(partitions), queued_dropped=len(dropped), in_flight_finished=finished)
 
     async def on_assigned(self, _app: Any, assigned: Iterable[TP], **_kwargs: Any) -> None:
-        """Start with nothing held back."""
+        """Start afresh: the consumer reads again from what is committed, with nothing held back."""
         self._flow.assigned = set(assigned)
+        self._lanes.drop(self._flow.assigned)
+        self._sequencer.revoke(self._flow.assigned)
         for partition in self._flow.assigned:
             self._flow.release(partition)
         log.info("partitions_assigned", partitions=sorted(tp.partition for tp in self._flow.assigned))

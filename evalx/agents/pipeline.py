@@ -148,7 +148,8 @@ class Pipeline:
         return Answer(judgement.result(submission, judged_ms=_ms_since(started), **common), judgement=judgement)
 
     def _rejected(self, record: Record, rejection: RejectedError, started: float, queued_ms: float) -> Answer:
-        submission_id = record.submission.id if record.submission is not None else peek_id(record.value)
+        known = record.submission
+        submission_id = known.id if known is not None else peek_id(record.value)
         if submission_id is None:
             return Answer(None, rejection)
         result = rejected_result(
@@ -158,7 +159,9 @@ class Pipeline:
             worker=self._worker,
             queued_ms=queued_ms,
             judged_ms=_ms_since(started),
-            metadata=record.submission.metadata if record.submission is not None else None,
+            language=known.language if known is not None else None,
+            version=known.version if known is not None else None,
+            metadata=known.metadata if known is not None else None,
         )
         return Answer(result, rejection)
 

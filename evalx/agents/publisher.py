@@ -67,7 +67,9 @@ class Publisher:
         value = encode_result(fit_result(result, self._settings.max_result_bytes))
         headers = self._result_headers(record, result)
         topic = self._settings.topic_results
-        return await self._send(self._results, wanted, topic=topic, key=result.id.encode(), value=value, headers=headers)
+        return await self._send(
+            self._results, wanted, topic=topic, key=result.id.encode(), value=value, headers=headers
+        )
 
     async def dead_letter(
         self, record: Record, error: RejectedError | JudgeFaultError, wanted: Callable[[], bool]

@@ -16,8 +16,8 @@ from evalx.settings import Settings
 
 #: Milliseconds for one request of the admin client. A healthy broker answers in a few; creating topics takes up to a second.
 ADMIN_TIMEOUT_MS = 15_000
-#: Only one copy is asked for, so that a single broker will do; a cluster's default is set on the broker.
-BROKER_DEFAULT_REPLICATION = -1
+#: Copies of each partition, as far as there are brokers: two may fail and nothing that was confirmed is lost.
+REPLICATION = 3
 
 
 class TopicState(msgspec.Struct, frozen=True):
@@ -64,7 +64,9 @@ class TopicAdmin:
         """Create what is missing and return the state of all; what exists is left as it is."""
         missing = [state for state in await self.states() if state.found == 0]
         if missing:
-            response = await self._client.create_topics([self._new_topic(state) for state in missing])
+            brokers = (await self._client.describe_cluster())["brokers"]
+            copies = min(REPLICATION, len(brokers))
+            response = await self._client.create_topics([self._new_topic(state, copies) for state in missing])
             for name, code, *rest in response.topic_errors:
                 if code and code != TopicAlreadyExistsError.errno:
                     raise ConfigurationError(f"cannot create topic {name}: {for_code(code).__name__} {rest}")
@@ -93,8 +95,6 @@ class TopicAdmin:
                 "or make EVALX_LANES name every partition that there is."
             )
 
-    def _new_topic(self, state: TopicState) -> NewTopic:
+    def _new_topic(self, state: TopicState, copies: int) -> NewTopic:
         limit = str(self._settings.max_message_bytes)
-        return NewTopic(
-            state.name, state.wanted, BROKER_DEFAULT_REPLICATION, topic_configs={"max.message.bytes": limit}
-        )
+        return NewTopic(state.name, state.wanted, copies, topic_configs={"max.message.bytes": limit})

@@ -52,9 +52,7 @@ class Worker:
         registry = Registry.load()
         self._sandbox = SandboxRuntime(settings, registry.images)
         self._lease = WorkerLease(settings.redis_url, self.name)
-        self._store = Store(
-            settings.redis_url, timeout_ms=settings.redis_timeout_ms, ttl_s=settings.result_cache_ttl_s
-        )
+        self._store = Store(settings.redis_url, timeout_ms=settings.redis_timeout_ms, ttl_s=settings.result_cache_ttl_s)
         self._engine = Engine(registry, self._sandbox, self._store)
         self._publisher = Publisher(settings, self.name)
         self._app = create_app(settings)
@@ -67,9 +65,7 @@ class Worker:
             max_count=settings.buffer_max_count,
             max_bytes=settings.buffer_max_bytes,
         )
-        self._pipeline = Pipeline(
-            self._lanes, self._sequencer, self._engine, self._store, self._publisher, self.name
-        )
+        self._pipeline = Pipeline(self._lanes, self._sequencer, self._engine, self._store, self._publisher, self.name)
         intake = Intake(registry.rules(settings), self._lanes, self._sequencer, self._lane_of)
         partitions = Partitions(self._app, self._flow, self._lanes, self._sequencer, self._pipeline.wait_idle)
         subscribe(self._app, settings, intake, partitions)

@@ -77,6 +77,7 @@ class Store:
         self._memory = MemoryStore()
         self._claims: OrderedDict[str, tuple[bytes, int]] = OrderedDict()
         self._closed_until = 0.0
+        self._available = True
         self._redis = redis.asyncio.Redis.from_url(url) if url is not None else None
 
     async def get(self, level: str, key: str) -> bytes | None:
@@ -145,11 +146,17 @@ class Store:
                 reply = await call
         except (redis.RedisError, OSError, TimeoutError) as error:
             self._closed_until = time.monotonic() + BREAKER_OPEN_S
-            REDIS_AVAILABLE.set(0)
-            log.warning("redis_unavailable", error=repr(error))
+            self._report(available=False, detail=repr(error))
             return None
-        REDIS_AVAILABLE.set(1)
+        self._report(available=True)
         return reply
+
+    def _report(self, *, available: bool, detail: str = "") -> None:
+        """Say it when it changes, not for every batch."""
+        if available != self._available:
+            self._available = available
+            REDIS_AVAILABLE.set(int(available))
+            log.warning("redis_available" if available else "redis_unavailable", detail=detail)
 
 
 def _unpack(packed: bytes) -> bytes | None:

@@ -77,7 +77,7 @@ class Pipeline:
 
     async def run_place(self) -> None:
         """One place of the worker: one record after another until it is cancelled or the worker stops."""
-        while not self._stopping:
+        while True:
             record = await self._lanes.take()
             if self._stopping:
                 return

@@ -50,13 +50,18 @@ static const char *fixed_size(uint8_t type, uint32_t left, size_t *size, bool *e
     }
 }
 
+/* Checked before the type is there: a frame of length 0 has none, and waiting for it would look like a silent worker. */
+static bool length_is_bad(const struct parser *parser) {
+    struct reader reader = {parser->fixed, parser->have, false};
+    uint32_t length = get_u32(&reader);
+    return !reader.bad && (length < 1 || length > MAX_FRAME_BYTES);
+}
+
 static const char *start_frame(struct parser *parser) {
     struct reader reader = {parser->fixed, HEAD_BYTES, false};
     uint32_t length = get_u32(&reader);
     size_t size = 0;
     bool exact = false;
-    if (length < 1 || length > MAX_FRAME_BYTES)
-        return "frame length is out of range";
     parser->type = get_u8(&reader);
     parser->left = length - 1;
     const char *why = fixed_size(parser->type, parser->left, &size, &exact);
@@ -130,7 +135,10 @@ struct event parser_next(struct parser *parser, const uint8_t **at, size_t *left
         return bad_frame(parser, parser->bad);
     if (parser->stage == STAGE_HEAD) {
         parser->need = HEAD_BYTES; /* a parser that is all zeros is a fresh one */
-        if (!gather(parser, at, left))
+        bool whole = gather(parser, at, left);
+        if (length_is_bad(parser))
+            return bad_frame(parser, "frame length is out of range");
+        if (!whole)
             return (struct event){.kind = EV_NONE};
         const char *why = start_frame(parser);
         if (why != NULL)

@@ -203,10 +203,11 @@ static void hear(struct runner *r) {
     r->last_heard_ns = now_ns();
     const uint8_t *at = buffer;
     size_t left = (size_t)n;
-    for (struct event event = {.kind = EV_PING}; event.kind != EV_NONE;) {
+    struct event event;
+    do {
         event = parser_next(&r->parser, &at, &left);
         job_handle(r, &event);
-    }
+    } while (event.kind != EV_NONE);
 }
 
 static void take_signals(struct runner *r, int fd) {
@@ -247,6 +248,12 @@ static void want_stdout(const struct runner *r, int epoll) {
     epoll_ctl(epoll, EPOLL_CTL_MOD, STDOUT_FILENO, &event);
 }
 
+static void send(struct runner *r, int epoll) {
+    if (!outq_pump(&r->out))
+        leave(EXIT_STDOUT_CLOSED);
+    want_stdout(r, epoll);
+}
+
 static void turn(struct runner *r, int epoll, int signals) {
     struct epoll_event events[3];
     int n = epoll_wait(epoll, events, 3, timeout_ms(r));
@@ -261,9 +268,7 @@ static void turn(struct runner *r, int epoll, int signals) {
     if (now - r->last_heard_ns > r->dead_man_ns && now > r->last_heard_ns)
         leave(EXIT_DEAD_MAN);
     job_advance(r);
-    if (!outq_pump(&r->out))
-        leave(EXIT_STDOUT_CLOSED);
-    want_stdout(r, epoll);
+    send(r, epoll);
 }
 
 int main(int argc, char **argv) {
@@ -277,6 +282,7 @@ int main(int argc, char **argv) {
     add(epoll, STDOUT_FILENO, 0);
     /* HELLO is queued already, and nothing else would wake the first turn. */
     want_stdout(&runner, epoll);
+    send(&runner, epoll); /* HELLO */
     for (;;)
         turn(&runner, epoll, signals);
 }

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 
 HERE = Path(__file__).resolve().parent
-PROGRAMS = Path(os.environ["PROGRAMS"])
-RUNNER = Path(os.environ["RUNNER"])
+PROGRAMS = Path(os.environ.get("PROGRAMS", HERE.parent / "build"))
+RUNNER = Path(os.environ.get("RUNNER", PROGRAMS / "runner"))
 PROBE = "/opt/evalx/programs/probe"
 TRIVIAL = "/opt/evalx/programs/trivial"
 

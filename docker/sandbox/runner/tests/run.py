@@ -1,0 +1,31 @@
+"""Passes all tests of the runner, then shows its throughput. Root, no Docker. RUNNER and PROGRAMS name what is tested."""
+
+from __future__ import annotations
+
+import sys
+import time
+import unittest
+
+import harness
+
+
+def throughput(batches: int = 50, tests: int = 20) -> str:
+    """Tests a second through one sandbox, batches one after the other, the best of three rounds."""
+    job = harness.Job([harness.TRIVIAL], inputs=[b"hello\n"] * tests, parallel=3).frames()
+    best = 0.0
+    with harness.Sandbox() as sandbox:
+        for _ in range(3):
+            start = time.monotonic()
+            for _ in range(batches):
+                sandbox.send(job)
+                sandbox.finish()
+            best = max(best, batches * tests / (time.monotonic() - start))
+    return f"{harness.RUNNER.name}: {best:.0f} tests/s, batches of {tests}, exec mode, trivial static program"
+
+
+if __name__ == "__main__":
+    suite = unittest.defaultTestLoader.discover(str(harness.HERE), pattern=sys.argv[1] if len(sys.argv) > 1 else "test_*.py")
+    passed = unittest.TextTestRunner(verbosity=2).run(suite).wasSuccessful()
+    if passed:
+        print(throughput())
+    sys.exit(not passed)

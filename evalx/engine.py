@@ -29,8 +29,8 @@ from evalx.verdicts import PASSED, Verdict, overall
 
 log = structlog.get_logger(__name__)
 
-#: Seconds of pause before each further attempt after a fault of ours: a container that died is replaced at once, a daemon
-#: that is restarting needs a few seconds. Worst case 3 attempts and 2.5 s of pauses.
+#: Seconds of pause before each further attempt after a fault of ours: a container that died is replaced at once, a
+#: daemon that is restarting needs a few seconds. Worst case 3 attempts and 2.5 s of pauses.
 RETRY_PAUSES_S = (0.5, 2.0)
 #: A test that used more than this part of a limit may fall on the other side of it next time, so it is not cached.
 NEAR_LIMIT = 0.8
@@ -148,7 +148,7 @@ class Engine:
         """Store a published judgement for identical submissions to come."""
         if judgement.source != "executed" or submission.cache == "bypass":
             return
-        if all(_is_repeatable(test, submission) for test in judgement.tests):
+        if _is_conclusive(judgement.compile) and all(_is_repeatable(test, submission) for test in judgement.tests):
             outcome = _Outcome(judgement.compile, _by_fingerprint(submission, judgement.tests))
             await self._cache.put(judgement.cache_key, _encoder.encode(outcome))
 
@@ -211,15 +211,26 @@ class Engine:
     async def _artifact(self, submission: Submission, language: Language, rank: int) -> Artifact:
         toolchain = self._sandbox.toolchain(language.image)
         key = keys.artifact_key(language, toolchain, submission.code)
-        if language.compile is not None and submission.cache == "use":
-            if (value := await self._cache.get("artifact", key)) is not None:
-                artifact = _artifact_decoder.decode(value)
-                report = artifact.report and msgspec.structs.replace(artifact.report, cached=True)
-                return Artifact(report, artifact.files)
+        if language.compile is None:
+            return await compile_program(self._sandbox, language, submission.code, rank)
+        if submission.cache == "use" and (known := await self._known_artifact(key)) is not None:
+            return known
         artifact = await compile_program(self._sandbox, language, submission.code, rank)
-        if language.compile is not None and submission.cache != "bypass":
+        if submission.cache != "bypass" and _is_conclusive(artifact.report):
             await self._cache.put(key, _encoder.encode(artifact))
         return artifact
+
+    async def _known_artifact(self, key: str) -> Artifact | None:
+        value = await self._cache.get("artifact", key)
+        if value is None:
+            return None
+        try:
+            artifact = _artifact_decoder.decode(value)
+        except msgspec.DecodeError:
+            log.warning("cache_value_damaged", key=key)
+            return None
+        report = artifact.report and msgspec.structs.replace(artifact.report, cached=True)
+        return Artifact(report, artifact.files)
 
     def _judgement(
         self, submission: Submission, language: Language, key: str, source: Source, outcome: _Outcome
@@ -250,6 +261,11 @@ def _by_fingerprint(submission: Submission, tests: tuple[TestResult, ...]) -> di
         # Of equal tests the first one counts: with ``stop_on_failure`` a later one may have been skipped.
         results.setdefault(keys.fingerprint(test), result)
     return results
+
+
+def _is_conclusive(report: CompileReport | None) -> bool:
+    """A compiler that was stopped at a limit may come through next time, when the machine is less busy."""
+    return report is None or report.exit_code is not None
 
 
 def _is_repeatable(test: TestResult, submission: Submission) -> bool:

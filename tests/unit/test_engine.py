@@ -266,7 +266,9 @@ class TestSingleFlight:
         gate.set()
         assert (await leader).source == "executed"
         assert (await other).source == "joined"
-        assert joiner.cancelled() or isinstance((await asyncio.gather(joiner, return_exceptions=True))[0], BaseException)
+        assert joiner.cancelled() or isinstance(
+            (await asyncio.gather(joiner, return_exceptions=True))[0], BaseException
+        )
 
     async def test_a_cancelled_leader_leaves_the_work_to_those_who_joined(self):
         gate = asyncio.Event()

@@ -175,9 +175,7 @@ async def test_our_fault_is_answered_after_the_retries():
     assert "store" not in rig.names()
 
 
-async def test_a_crash_of_the_engine_is_answered_and_the_worker_goes_on(
-    running: Rig, monkeypatch: pytest.MonkeyPatch
-):
+async def test_a_crash_of_the_engine_is_answered_and_the_worker_goes_on(running: Rig, monkeypatch: pytest.MonkeyPatch):
     async def crash(*args: Any, **kwargs: Any) -> None:
         raise ZeroDivisionError("a defect")
 

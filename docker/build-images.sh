@@ -96,7 +96,7 @@ docker_build() {
     else
         export DOCKER_BUILDKIT=0
     fi
-    docker build "${args[@]}" --label "evalx.inputs=$hash" -t "$IMAGE_PREFIX$name:latest" "$STAGE_DIR/$name"
+    docker build --force-rm "${args[@]}" --label "evalx.inputs=$hash" -t "$IMAGE_PREFIX$name:latest" "$STAGE_DIR/$name"
 }
 
 # build NAME: leaves "state seconds" in the result file. Two scripts at once: the second finds the image up to date.

@@ -59,16 +59,15 @@ def _check_nothing_is_left(services: Services) -> None:
 
 
 @pytest.fixture(scope="session")
-async def open_topics(services: Services) -> AsyncIterator[Callable[..., Topics]]:
+def open_topics(services: Services) -> Callable[..., Topics]:
     """Makes topics with a prefix of their own: ``async with open_topics("name") as topics``."""
 
-    def make(name: str, *, create: bool = True) -> Topics:
-        topics = Topics(services, f"{services.run}.{name}")
-        if create:
-            topics.create()
+    def make(name: str, partitions: int = 12, **settings: object) -> Topics:
+        topics = Topics(services, f"{services.run}.{name}", partitions)
+        topics.create(**settings)
         return topics
 
-    yield make
+    return make
 
 
 @pytest.fixture(scope="session")

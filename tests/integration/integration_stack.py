@@ -143,13 +143,13 @@ class Worker:
 
     def __init__(self, services: Services, environment: dict[str, str]) -> None:
         self.services = services
-        self.name = f"{services.run}-{len(services.workers) + 1}"
+        name = f"{services.run}-{len(services.workers) + 1}"
         self.port = free_port()
-        self.log = services.logs / f"worker-{self.name}.log"
-        self.temp = services.logs / f"tmp-{self.name}"
+        self.log = services.logs / f"worker-{name}.log"
+        self.temp = services.logs / f"tmp-{name}"
         self.temp.mkdir()
         settings = {
-            "EVALX_WORKER_NAME": self.name,
+            "EVALX_WORKER_NAME": name,
             "EVALX_HEALTH_PORT": str(self.port),
             "EVALX_LOG_JSON": "true",
             "TMPDIR": str(self.temp),
@@ -160,6 +160,8 @@ class Worker:
             self.process = subprocess.Popen(
                 [str(EVALX), "worker"], env=inherited | settings, stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
+        # An empty variable is one that is not set.
+        self.name = settings["EVALX_WORKER_NAME"] or f"{socket.gethostname()}:{self.process.pid}"
         services.workers.append(self)
 
     async def ready(self) -> Worker:
@@ -222,14 +224,16 @@ class Published:
 class Topics:
     """The three topics of one prefix, and everything that was ever published on two of them."""
 
-    def __init__(self, services: Services, prefix: str) -> None:
+    def __init__(self, services: Services, prefix: str, partitions: int = 12) -> None:
         self.services = services
         self.prefix = prefix
+        self.partitions = partitions
         self.submissions = f"{prefix}.submissions"
         self.results: dict[str, list[Published]] = {}
         self.dead_letters: list[Published] = []
         self._counter = 0
         self._producer: AIOKafkaProducer
+        self._gzip: AIOKafkaProducer
         self._consumer: AIOKafkaConsumer
         self._arrived = asyncio.Condition()
         self._reader: asyncio.Task[None]
@@ -254,16 +258,17 @@ class Topics:
         return Worker(self.services, self.environment(**settings))
 
     async def __aenter__(self) -> Topics:
-        self._producer = AIOKafkaProducer(
-            bootstrap_servers=self.services.kafka, acks="all", max_request_size=17 << 20, linger_ms=2
-        )
+        common: Any = {"bootstrap_servers": self.services.kafka, "acks": "all", "max_request_size": 1 << 30}
+        self._producer = AIOKafkaProducer(**common, linger_ms=2)
+        self._gzip = AIOKafkaProducer(**common, compression_type="gzip")
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=self.services.kafka, auto_offset_reset="earliest", enable_auto_commit=False
         )
         await self._producer.start()
+        await self._gzip.start()
         await self._consumer.start()
         names = (f"{self.prefix}.results", f"{self.prefix}.submissions.DLT")
-        self._consumer.assign([TopicPartition(name, n) for name in names for n in range(12)])
+        self._consumer.assign([TopicPartition(name, n) for name in names for n in range(self.partitions)])
         self._reader = asyncio.create_task(self._read())
         return self
 
@@ -272,6 +277,7 @@ class Topics:
         await asyncio.gather(self._reader, return_exceptions=True)
         await self._consumer.stop()
         await self._producer.stop()
+        await self._gzip.stop()
 
     def new_id(self) -> str:
         self._counter += 1
@@ -284,10 +290,12 @@ class Topics:
         key: bytes | None = None,
         partition: int,
         headers: Iterable[tuple[str, bytes]] = (),
+        timestamp_ms: int | None = None,
+        compressed: bool = False,
     ) -> int:
         """Produce bytes as they are and return their offset."""
-        sent = await self._producer.send_and_wait(
-            self.submissions, value, key=key, partition=partition, headers=list(headers)
+        sent = await (self._gzip if compressed else self._producer).send_and_wait(
+            self.submissions, value, key=key, partition=partition, headers=list(headers), timestamp_ms=timestamp_ms
         )
         return int(sent.offset)
 
@@ -343,6 +351,11 @@ class Topics:
         place = (str(partition).encode(), str(offset).encode())
         names = ("kafka_dlt-original-partition", "kafka_dlt-original-offset")
         return [one for one in self.dead_letters if tuple(one.headers.get(name) for name in names) == place]
+
+    async def end(self, partition: int) -> int:
+        """The offset behind the last submission of a partition."""
+        place = TopicPartition(self.submissions, partition)
+        return int((await self._consumer.end_offsets([place]))[place])
 
     async def committed(self) -> dict[int, int]:
         """The group's committed offsets, by partition; a partition without one is left out."""

@@ -1,8 +1,15 @@
-"""Step 6: results and dead letters go to the broker, and count only when it has confirmed them."""
+"""Step 6: results and dead letters go to the broker, and count only when it has confirmed them.
+
+aiokafka numbers a batch when it is first sent. One that the broker refuses, or that expires while the broker is away,
+leaves a gap in the numbers, and the broker then refuses everything behind it (``OutOfOrderSequenceNumber``), for as
+long as the producer lives. So a producer that has failed once is replaced, and the messages are sent again by a new
+one, with a new identity; what the broker had taken in spite of the failure is a repeat, as after a crash.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -28,19 +35,78 @@ REQUEST_TIMEOUT_MS = 15_000
 RESEND_PAUSE_S = 1.0
 #: Characters of an error message in a header: an explanation, not a document.
 MAX_HEADER_CHARS = 1000
+#: Bytes that a dead letter may have. What was compressed by its producer can be far larger than the topic's limit.
+MAX_DEAD_LETTER_BYTES = 1 << 30
+
+#: A trace's parent in version 00 of W3C Trace Context. Anything else would be passed on to who can do nothing with it,
+#: and could make a result too large.
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 Headers = list[tuple[str, bytes]]
 
 
+class _Outlet:
+    """An idempotent producer with ``acks=all`` that is replaced after a failure."""
+
+    def __init__(self, make: Callable[[], AIOKafkaProducer]) -> None:
+        self._make = make
+        self._producer = make()
+        self._replacing = asyncio.Lock()
+        self._retired: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        await asyncio.gather(self._producer.stop(), *self._retired, return_exceptions=True)
+
+    async def send(self, *, topic: str, partition: int | None = None, **message: Any) -> None:
+        """Send one message and wait until the broker has confirmed it; raises KafkaError."""
+        producer = self._producer
+        try:
+            if message["key"] is None and message["value"] is None:
+                await _send_nothing(producer, topic, partition, message["headers"])
+            else:
+                await producer.send_and_wait(topic=topic, partition=partition, **message)
+        except KafkaError:
+            await self._replace(producer)
+            raise
+
+    async def _replace(self, failed: AIOKafkaProducer) -> None:
+        async with self._replacing:
+            if self._producer is not failed:
+                return
+            fresh = self._make()
+            try:
+                await fresh.start()
+            except BaseException:
+                await fresh.stop()
+                raise
+            self._producer = fresh
+        # What the old one still has in hand is confirmed or fails by itself; nobody waits for its end.
+        task = asyncio.create_task(failed.stop())
+        self._retired.add(task)
+        task.add_done_callback(self._retired.discard)
+
+
+async def _send_nothing(producer: AIOKafkaProducer, topic: str, partition: int | None, headers: Headers) -> None:
+    """A message with neither key nor value: Kafka takes it, but aiokafka only as part of a batch."""
+    batch = producer.create_batch()
+    batch.append(timestamp=None, key=None, value=None, headers=headers)
+    batch.close()
+    await (await producer.send_batch(batch, topic, partition=partition))
+
+
 class Publisher:
-    """An idempotent producer with ``acks=all``. ``start`` before use."""
+    """Publishes results and dead letters. ``start`` before use."""
 
     def __init__(self, settings: Settings, worker: str) -> None:
         self._settings = settings
         self._worker = worker
-        self._results = self._producer(None)
-        # A dead letter is its original plus headers: compressed, so that it fits where the original did.
-        self._dead_letters = self._producer("gzip")
+        # Checked before compression; the broker has the last word.
+        self._results = _Outlet(lambda: self._producer(None, settings.max_message_bytes))
+        # Compressed, since its producer may have compressed the original.
+        self._dead_letters = _Outlet(lambda: self._producer("gzip", MAX_DEAD_LETTER_BYTES))
 
     async def start(self) -> None:
         """Connect.
@@ -88,7 +154,7 @@ class Publisher:
             DEAD_LETTERS.labels(error.code).inc()
         return sent
 
-    def _producer(self, compression: str | None) -> AIOKafkaProducer:
+    def _producer(self, compression: str | None, max_bytes: int) -> AIOKafkaProducer:
         return AIOKafkaProducer(
             bootstrap_servers=self._settings.kafka_bootstrap,
             acks="all",
@@ -96,14 +162,13 @@ class Publisher:
             linger_ms=LINGER_MS,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             compression_type=compression,
-            # Checked before compression; the broker has the last word.
-            max_request_size=2 * self._settings.max_message_bytes,
+            max_request_size=max_bytes,
         )
 
-    async def _send(self, producer: AIOKafkaProducer, wanted: Callable[[], bool], **message: Any) -> bool:
+    async def _send(self, outlet: _Outlet, wanted: Callable[[], bool], **message: Any) -> bool:
         while True:
             try:
-                await producer.send_and_wait(**message)
+                await outlet.send(**message)
             except KafkaError as error:
                 log.warning("publish_failed", topic=message["topic"], error=repr(error), retry_in_s=RESEND_PAUSE_S)
                 await asyncio.sleep(RESEND_PAUSE_S)
@@ -121,7 +186,7 @@ class Publisher:
             ("ce_source", f"/evalx/workers/{self._worker}".encode()),
             ("ce_time", datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()),
         ]
-        if (trace := record.header("traceparent")) is not None:
+        if (trace := record.header("traceparent")) is not None and _TRACEPARENT.fullmatch(trace):
             headers.append(("traceparent", trace))
         return headers
 

@@ -1,6 +1,7 @@
 """The three topics: created once, and checked by every worker before it subscribes.
 
-Faust ignores a topic that does not exist when it starts, and never looks again; so a worker refuses to run without them.
+Faust ignores a topic that does not exist when it starts, and never looks again; so a worker refuses to run without
+them.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from evalx.errors import ConfigurationError, ServiceUnavailableError
 from evalx.settings import Settings
 
-#: Milliseconds for one request of the admin client. A healthy broker answers in a few; creating topics takes up to a second.
+#: Milliseconds for one request of the admin client. A healthy broker answers in a few; creating topics takes up to a
+#: second.
 ADMIN_TIMEOUT_MS = 15_000
 #: Copies of each partition, as far as there are brokers: two may fail and nothing that was confirmed is lost.
 REPLICATION = 3
+#: Bytes by which a dead letter may be larger than its original: five headers, the longest of up to 4 KiB, and what a
+#: compression costs that saves nothing.
+DEAD_LETTER_ROOM_BYTES = 64 << 10
 
 
 class TopicState(msgspec.Struct, frozen=True):
@@ -96,5 +101,7 @@ class TopicAdmin:
             )
 
     def _new_topic(self, state: TopicState, copies: int) -> NewTopic:
-        limit = str(self._settings.max_message_bytes)
-        return NewTopic(state.name, state.wanted, copies, topic_configs={"max.message.bytes": limit})
+        limit = self._settings.max_message_bytes
+        if state.name == self._settings.topic_dead_letters:
+            limit += DEAD_LETTER_ROOM_BYTES
+        return NewTopic(state.name, state.wanted, copies, topic_configs={"max.message.bytes": str(limit)})

@@ -189,7 +189,9 @@ class Client:
         self._producer = AIOKafkaProducer(
             bootstrap_servers=bootstrap,
             acks="all",
-            enable_idempotence=True,
+            # Not idempotent: a repeat does no harm, while a batch that such a producer had to give up would leave a
+            # gap in its numbers, and the broker would refuse everything after it.
+            enable_idempotence=False,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             max_request_size=self._settings.max_message_bytes,
         )

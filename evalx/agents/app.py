@@ -3,13 +3,15 @@
 Why it is set up as it is
 =========================
 - ``noack()``: Faust would acknowledge a record when the next one is taken. Here only the sequencer acknowledges.
-- ``concurrency=1``: order within a partition is what the sequencer needs; parallel work happens in the pipeline's places.
-- ``stream_wait_empty=False``: on a rebalance Faust waits without bound for every record in flight, those that are merely
-  queued included. Instead queued records of revoked partitions are dropped at once, and those being judged get a moment.
+- ``concurrency=1``: order within a partition is what the sequencer needs; parallel work happens in the pipeline's
+  places.
+- ``stream_wait_empty=False``: on a rebalance Faust waits without bound for every record in flight, those that are
+  merely queued included. Instead queued records of revoked partitions are dropped at once, and those being judged get
+  a moment.
 - A rebalance stops everything in the group, so the moment must stay far below ``broker_rebalance_timeout``.
 
-Worst case of a rebalance: ``REVOKE_WAIT_S`` + one commit (a few ms) < ``REBALANCE_TIMEOUT_S``. A record that takes longer is
-judged again by the partition's next owner, and its late result here is a repeat with the same verdicts.
+Worst case of a rebalance: ``REVOKE_WAIT_S`` + one commit (a few ms) < ``REBALANCE_TIMEOUT_S``. A record that takes
+longer is judged again by the partition's next owner, and its late result here is a repeat with the same verdicts.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Step 1: a record becomes a submission or a rejection, and goes into its lane.
 
 Nothing may escape from here: Faust acknowledges a record whose handler raised, and that record would be lost without a
-dead letter. A record that cannot be judged therefore takes the same way as every other, with its rejection attached; the
-dead letter is written, confirmed and acknowledged in order by ``pipeline``.
+dead letter. A record that cannot be judged therefore takes the same way as every other, with its rejection attached;
+the dead letter is written, confirmed and acknowledged in order by ``pipeline``.
 """
 
 from __future__ import annotations

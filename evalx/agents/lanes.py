@@ -2,17 +2,19 @@
 
 Theory of operation
 ===================
-Partition priority does nothing by itself: Faust deals partitions round robin into one first-in-first-out buffer. So intake
-empties that buffer at once into these lanes, and every free place in the worker takes from the highest lane that has work.
-Every lane that has work gets at least one grant in ten, so that nothing starves while a higher lane is never empty.
+Partition priority does nothing by itself: Faust deals partitions round robin into one first-in-first-out buffer. So
+intake empties that buffer at once into these lanes, and every free place in the worker takes from the highest lane
+that has work. Every lane that has work gets at least one grant in ten, so that nothing starves while a higher lane is
+never empty.
 
-What waits here is bounded by count and by bytes, per lane, so that a flood of low submissions never keeps high ones out.
-A partition whose lane is over its high-water mark is *held*: the fetcher reads no more of it, and records that are already
-fetched still arrive. It is *released* at the low-water mark. Holding must go through ``on_buffer_full``/``on_buffer_drop``:
-``pause_partitions`` drops fetched records and books them as processed (measured: 1,880 of 4,000 lost, lag 0).
+What waits here is bounded by count and by bytes, per lane, so that a flood of low submissions never keeps high ones
+out. A partition whose lane is over its high-water mark is *held*: the fetcher reads no more of it, and records that
+are already fetched still arrive. It is *released* at the low-water mark. Holding must go through
+``on_buffer_full``/``on_buffer_drop``: ``pause_partitions`` drops fetched records and books them as processed
+(measured: 1,880 of 4,000 lost, lag 0).
 
-Low water is half of high water: when every partition is held, Faust's fetcher notices a release only after its poll of up
-to one second, so what is left must be more than one second's work.
+Low water is half of high water: when every partition is held, Faust's fetcher notices a release only after its poll of
+up to one second, so what is left must be more than one second's work.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Removes sandbox containers whose worker has died.
 
 A running container looks after itself: when its worker dies, its stdin closes and its runner exits (see
-``sandbox.container``). What can remain is a container that was created and never started, or one whose end dockerd did not
-see. It is an orphan when its owner, named by a label, holds no lease any more. Only containers of the same scope are looked
-at: nothing can be known here of workers that keep their leases in another Redis.
+``sandbox.container``). What can remain is a container that was created and never started, or one whose end dockerd did
+not see. It is an orphan when its owner, named by a label, holds no lease any more. Only containers of the same scope
+are looked at: nothing can be known here of workers that keep their leases in another Redis.
 """
 
 from __future__ import annotations

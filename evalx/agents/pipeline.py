@@ -11,8 +11,8 @@
     7. store      in the cache, for identical submissions to come
     8. ack        in the order of the partition, never past an unfinished record       (sequencer.py)
 
-6 before 7 before 8 is the guarantee: a crash anywhere repeats work and never loses it. Redis is asked in 3, 4 and 7, and
-never decides whether a record counts as delivered.
+6 before 7 before 8 is the guarantee: a crash anywhere repeats work and never loses it. Redis is asked in 3, 4 and 7,
+and never decides whether a record counts as delivered.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Pipeline:
         self._publisher = publisher
         self._worker = worker
         self._in_flight: set[Record] = set()
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -79,7 +79,7 @@ class Pipeline:
         """One place of the worker: one record after another until it is cancelled or the worker stops."""
         while True:
             record = await self._lanes.take()
-            if self._stopping:
+            if self._stopping.is_set():
                 return
             self._enter(record)
             try:
@@ -98,7 +98,7 @@ class Pipeline:
 
     def stop_taking(self) -> None:
         """Start nothing new; what is being judged goes on."""
-        self._stopping = True
+        self._stopping.set()
 
     async def wait_idle(self, timeout_s: float) -> bool:
         """Wait until nothing is being judged; False when the time was not enough."""

@@ -2,16 +2,16 @@
 
 Theory of operation
 ===================
-Kafka keeps one number per partition and group: everything below it counts as processed. Submissions finish out of order,
-so an offset may be released only when every earlier one has finished; a crash then repeats work and never skips it. Faust
-itself does not guarantee this: acknowledgements that arrive before the first commit of a partition are committed past an
-unfinished offset (measured: first record slow, 19 fast, ``kill -9``: record 0 was never judged).
+Kafka keeps one number per partition and group: everything below it counts as processed. Submissions finish out of
+order, so an offset may be released only when every earlier one has finished; a crash then repeats work and never skips
+it. Faust itself does not guarantee this: acknowledgements that arrive before the first commit of a partition are
+committed past an unfinished offset (measured: first record slow, 19 fast, ``kill -9``: record 0 was never judged).
 
 ``take`` is called in partition order, ``finish`` in any order. ``finish`` returns what has become releasable, in order.
 
 Every assignment of a partition has its own *epoch*. A revoked partition forgets its tickets, and a submission that was
-still being judged then finishes with a ticket of a dead epoch: nothing is released for it, since the partition's offsets
-belong to another worker, or to a later assignment that reads the same records again.
+still being judged then finishes with a ticket of a dead epoch: nothing is released for it, since the partition's
+offsets belong to another worker, or to a later assignment that reads the same records again.
 """
 
 from __future__ import annotations

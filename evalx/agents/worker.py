@@ -1,8 +1,8 @@
 """The worker process: builds its parts, runs until it is told to stop, and takes them down in order.
 
-Shutdown, at most 15 s from SIGTERM: take nothing new; let what is being judged end (``drain_timeout_s``, 10 s); commit and
-leave the group (1 s); remove the containers (5 s at most, all at once). What did not end in time is given back uncommitted and
-judged by another worker.
+Shutdown, at most 15 s from SIGTERM: take nothing new; let what is being judged end (``drain_timeout_s``, 10 s); commit
+and leave the group (1 s); remove the containers (5 s at most, all at once). What did not end in time is given back
+uncommitted and judged by another worker.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ _SCOPE_KEY = f"evalx:{VERSION}:scope"
 class WorkerLease:
     """This worker's lease, and a look at the others'.
 
-    ``scope`` names the Redis that the leases are in: workers of another installation on the same Docker daemon have another
-    scope, and nothing can be known of their life from here. It is empty while Redis has not answered yet.
+    ``scope`` names the Redis that the leases are in: workers of another installation on the same Docker daemon have
+    another scope, and nothing can be known of their life from here. It is empty while Redis has not answered yet.
     """
 
     def __init__(self, url: str, owner: str) -> None:

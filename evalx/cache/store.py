@@ -1,8 +1,8 @@
 """Bytes by key: in Redis for all workers, and in memory for this one.
 
-Redis is never the reason that a submission fails. Every call has one short time limit; after a failure Redis is left alone
-for a moment (a circuit breaker), and the bounded memory of this process answers instead. Values that Redis has lost or
-evicted are simply not found.
+Redis is never the reason that a submission fails. Every call has one short time limit; after a failure Redis is left
+alone for a moment (a circuit breaker), and the bounded memory of this process answers instead. Values that Redis has
+lost or evicted are simply not found.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-#: Seconds for which Redis is left alone after a failure: long enough not to spend every batch's time budget on a Redis that
-#: is away, short enough that its return is noticed at once.
+#: Seconds for which Redis is left alone after a failure: long enough not to spend every batch's time budget on a Redis
+#: that is away, short enough that its return is noticed at once.
 BREAKER_OPEN_S = 1.0
 #: Bytes of values that this process keeps: some thousand batches of 5 KB, or a hundred compiled programs.
 MEMORY_BYTES = 64 << 20
@@ -37,7 +37,7 @@ ZSTD_LEVEL = 1
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """What is known of a submission's id: how often it was taken, this time included, and whether its content differs."""
+    """What is known of a submission's id: how often it was taken, with this time, and whether its content differs."""
 
     attempt: int
     conflict: bool
@@ -101,8 +101,8 @@ class Store:
     async def claim(self, submission_id: str, content: bytes) -> Claim:
         """Register that a submission was taken, in one round trip.
 
-        While Redis is away only this process's own memory is asked: a conflict may then go unseen, and an attempt may be
-        counted twice. Neither loses a submission.
+        While Redis is away only this process's own memory is asked: a conflict may then go unseen, and an attempt may
+        be counted twice. Neither loses a submission.
         """
         local = self._claim_locally(submission_id, content)
         if self._redis is None:

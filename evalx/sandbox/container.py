@@ -1,8 +1,9 @@
 """One sandbox container: its creation, its attach stream, and one job at a time over it.
 
 A container is created hardened and started once; after that only frames travel (see ``protocol``). Its *lease* is the
-attach stream: when the worker dies, dockerd closes the container's stdin, the runner reads end-of-file, kills everything
-and exits, and ``AutoRemove`` takes the container away. A worker that hangs stops pinging, with the same end.
+attach stream: when the worker dies, dockerd closes the container's stdin, the runner reads end-of-file, kills
+everything and exits, and ``AutoRemove`` takes the container away. A worker that hangs stops pinging, with the same
+end.
 """
 
 from __future__ import annotations
@@ -34,16 +35,17 @@ ROLE_SANDBOX = "sandbox"
 START_TIMEOUT_S = 20.0
 #: Seconds between pings, of an idle container and during a job, a third of the dead-man time so that two may be late.
 PING_INTERVAL_S = 10.0
-#: Seconds without a frame after which a runner gives itself up. Longer than dockerd may stand still in an upgrade (20 s).
+#: Seconds without a frame after which a runner gives itself up. Longer than dockerd may stand still in an upgrade (20
+#: s).
 DEAD_MAN_S = 30
 #: Seconds that a job may take beyond its own wall limits: transfer, reset and verification. Usually a few ms.
 JOB_GRACE_S = 10.0
 #: Seconds for dockerd to kill and remove a container.
 KILL_TIMEOUT_S = 5.0
 
-#: User ids of a container start at a random multiple of the stride: RLIMIT_NPROC counts a uid over the whole host, so two
-#: containers that used the same ids would eat each other's process limit. Below 200,000 live the host's own ids and the
-#: usual subordinate ranges; 2^31 is the last id that every tool can print.
+#: User ids of a container start at a random multiple of the stride: RLIMIT_NPROC counts a uid over the whole host, so
+#: two containers that used the same ids would eat each other's process limit. Below 200,000 live the host's own ids
+#: and the usual subordinate ranges; 2^31 is the last id that every tool can print.
 UID_STRIDE = 1 << 16
 UID_FIRST_BLOCK = 4
 UID_BLOCKS = (1 << 31) // UID_STRIDE
@@ -105,8 +107,8 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
         return {
             "/box": f"{bounds},exec,mode=0755",
             "/work": f"{bounds},noexec,mode=0711",
-            "/tmp": f"{bounds},noexec,mode=1777",  # noqa: S108 - the path inside the container
-            "/dev/shm": f"{bounds},noexec,mode=1777",  # noqa: S108 - likewise
+            "/tmp": f"{bounds},noexec,mode=1777",
+            "/dev/shm": f"{bounds},noexec,mode=1777",
         }
 
 
@@ -260,8 +262,8 @@ class Container:
             if isinstance(event, Hello):
                 if event.version != protocol.VERSION:
                     raise SandboxFaultError(
-                        message=f"image {self.spec.image} speaks protocol {event.version}, this worker {protocol.VERSION}: "
-                        "rebuild the images with docker/build-images.sh"
+                        message=f"image {self.spec.image} speaks protocol {event.version}, this worker speaks "
+                        f"{protocol.VERSION}: rebuild the images with docker/build-images.sh"
                     )
                 return
         raise SandboxFaultError(message=f"image {self.spec.image} did not greet")

@@ -1,9 +1,9 @@
 """The pool of warm containers, by image.
 
-A container is taken for one job after another and goes back only when its runner has reset and verified it. Whatever else
-happens to it (a fault, a dirty reset, retirement after so many jobs) ends in its removal; a fresh one replaces it in the
-background. One cap bounds all images together: when it is reached, an image that needs a container takes the place of the
-container that has been idle longest, whichever image that one is of.
+A container is taken for one job after another and goes back only when its runner has reset and verified it. Whatever
+else happens to it (a fault, a dirty reset, retirement after so many jobs) ends in its removal; a fresh one replaces it
+in the background. One cap bounds all images together: when it is reached, an image that needs a container takes the
+place of the container that has been idle longest, whichever image that one is of.
 """
 
 from __future__ import annotations

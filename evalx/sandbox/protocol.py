@@ -2,13 +2,14 @@
 
 Theory of operation
 ===================
-A container is driven over one Docker attach stream. The worker writes one *job* in one go: a JOB frame, its FILE frames
-(placed under ``/box``) and one INPUT frame per run. The runner answers with one RESULT the moment a run ends, with
-COLLECTED frames when the job asked for files back (a compile), and with exactly one DONE after it has reset and verified
-the container. One job at a time travels over a stream, so a reply needs no correlation beyond the run's index.
+A container is driven over one Docker attach stream. The worker writes one *job* in one go: a JOB frame, its FILE
+frames (placed under ``/box``) and one INPUT frame per run. The runner answers with one RESULT the moment a run ends,
+with COLLECTED frames when the job asked for files back (a compile), and with exactly one DONE after it has reset and
+verified the container. One job at a time travels over a stream, so a reply needs no correlation beyond the run's
+index.
 
-Every frame is ``u32 length`` (of what follows), ``u8 type``, payload; integers are little endian. The full layout of each
-payload is documented in ``docker/sandbox/runner/protocol.h``, the other end of this wire.
+Every frame is ``u32 length`` (of what follows), ``u8 type``, payload; integers are little endian. The full layout of
+each payload is documented in ``docker/sandbox/runner/protocol.h``, the other end of this wire.
 
 The runner is trusted, what it carries is not: stdout, stderr and file contents are the program's own bytes. They are
 length-prefixed, so nothing that a program prints can be taken for a frame.

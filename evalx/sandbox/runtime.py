@@ -21,9 +21,11 @@ from evalx.settings import Settings
 #: Called for each run as it ends; returns the index from which on runs are pointless, or None to go on.
 OnResult = Callable[[RunResult], int | None]
 
-#: Resident bytes that a language runtime may need beyond a submission's memory limit (JVM: metaspace, code cache, stacks).
+#: Resident bytes that a language runtime may need beyond a submission's memory limit (JVM: metaspace, code cache,
+#: stacks).
 RUNTIME_MEMORY_BYTES = 256 << 20
-#: Processes and threads that a language runtime may need beyond a submission's limit (JVM: compiler, collector, signals).
+#: Processes and threads that a language runtime may need beyond a submission's limit (JVM: compiler, collector,
+#: signals).
 RUNTIME_PROCESSES = 128
 #: Inodes of each writable place: enough for a deep package tree of classes, too few to fill the kernel's memory.
 WORK_INODES = 8192

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import structlog
 from typer.testing import CliRunner
 
 from evalx.cli import app, judging, local, show
@@ -22,6 +25,17 @@ from evalx.testing import FakeSandbox, Ran
 from evalx.verdicts import Outcome, Verdict
 
 COMMANDS = ("judge", "submit", "worker", "topics create", "doctor", "schema", "samples")
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """A command sets up logging for its own process; here it must not outlive the test."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture

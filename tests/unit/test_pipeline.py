@@ -86,7 +86,7 @@ async def running() -> AsyncIterator[Rig]:
 
 async def until(condition: Any) -> None:
     async with asyncio.timeout(5):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  what is waited for has no event
             await asyncio.sleep(0.001)
 
 

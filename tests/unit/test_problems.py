@@ -44,14 +44,15 @@ def test_inputs_with_and_without_answers_in_natural_order(tmp_path: Path):
         ["1", "2", "10"],
         ["a1", "a2", "a10", "b1"],
         ["1-small", "2-zero", "10-large"],
-        ["sample", "test-1", "test-01", "test-2"],
+        ["sample", "test-01", "test-1", "test-2"],
         ["1", "a"],
         ["²", "³"],
     ],
 )
 def test_natural_order(names: list[str]):
-    assert sorted(names, key=natural) == sorted(reversed(names), key=natural)
-    assert set(sorted(names, key=natural)) == set(names)
+    shuffled = list(reversed(names))
+    shuffled.sort(key=natural)
+    assert shuffled == names
 
 
 def test_numbers_are_sorted_by_value():

@@ -70,6 +70,8 @@ class Pipeline:
         self._store = store
         self._publisher = publisher
         self._worker = worker
+        #: What kept a record from ever being finished: a defect, after which the worker must not go on.
+        self.failure: Exception | None = None
         self._in_flight: set[Record] = set()
         self._stopping = asyncio.Event()
         self._idle = asyncio.Event()
@@ -84,6 +86,10 @@ class Pipeline:
             self._enter(record)
             try:
                 await self.process(record)
+            except Exception as error:
+                # The record stays unfinished, and its partition with it; only a new process can take it again.
+                log.exception("record_failed", partition=record.partition_number, offset=record.offset)
+                self.failure = error
             finally:
                 self._leave(record)
 

@@ -113,6 +113,8 @@ class Worker:
         while not self._stop.is_set():
             if self._app.crashed or self._app.should_stop:
                 raise EvalxError(f"the Kafka consumer failed: {self._app.crash_reason!r}")
+            if self._pipeline.failure is not None:
+                raise EvalxError(f"a record could not be finished: {self._pipeline.failure!r}")
             for lane, count in self._lanes.waiting().items():
                 LANE_WAITING.labels(lane).set(count)
             with contextlib.suppress(TimeoutError):

@@ -45,7 +45,7 @@ async def _judge(engine: Engine, submission: Submission, worker: str, progress: 
         progress.say(f"test {test.id}: {test.verdict}")
         progress.step()
 
-    progress.say("compiling" if submission.language else "running")
+    progress.say("judging")
     started = time.perf_counter()
     try:
         judgement = await engine.judge(submission, on_test=on_test)

@@ -297,3 +297,17 @@ async def test_a_defect_in_decoding_loses_no_record(monkeypatch: pytest.MonkeyPa
     assert len(rig.publisher.dead_letters) == 1
     assert [result.status for result in rig.publisher.results] == ["rejected"]
     assert event.acked
+
+
+async def test_a_defect_after_judging_is_seen_and_the_record_not_acknowledged(
+    running: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    async def crash(*args: Any) -> bool:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(running.publisher, "result", crash)
+    event = running.send(message())
+    await until(lambda: running.pipeline.failure is not None)
+    assert isinstance(running.pipeline.failure, ZeroDivisionError)
+    assert not event.acked
+    assert await running.pipeline.wait_idle(1)

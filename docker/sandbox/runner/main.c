@@ -128,12 +128,20 @@ static int open_directory(struct runner *r, const char *path, bool needed) {
     return fd;
 }
 
+/* A container runtime may give a tmpfs the mode of the image's directory below it, whatever mode was asked for. */
+static int open_place(struct runner *r, const char *path, mode_t mode) {
+    int fd = open_directory(r, path, true);
+    if (fchmod(fd, mode) < 0)
+        fatal(r, "%s: %s", path, strerror(errno));
+    return fd;
+}
+
 static void open_places(struct runner *r) {
     r->proc_fd = open_directory(r, "/proc", true);
-    r->box_fd = open_directory(r, "/box", true);
-    r->work_fd = open_directory(r, "/work", true);
-    r->tmp_fd = open_directory(r, "/tmp", true);
-    r->shm_fd = open_directory(r, "/dev/shm", true);
+    r->box_fd = open_place(r, "/box", 0755);
+    r->work_fd = open_place(r, "/work", 0711);
+    r->tmp_fd = open_place(r, "/tmp", 01777);
+    r->shm_fd = open_place(r, "/dev/shm", 01777);
     r->mqueue_fd = open_directory(r, "/dev/mqueue", false);
     r->loadavg_fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
     r->oom_fd = open("/sys/fs/cgroup/memory/memory.oom_control", O_RDONLY | O_CLOEXEC);
@@ -262,6 +270,8 @@ static void turn(struct runner *r, int epoll, int signals) {
             take_signals(r, signals);
         else if (events[i].data.fd == STDIN_FILENO)
             hear(r);
+        else if (events[i].events & (EPOLLERR | EPOLLHUP))
+            leave(EXIT_STDOUT_CLOSED); /* comes even unasked; ignoring it would spin */
     }
     uint64_t now = now_ns();
     watch_tick(r, now);

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Makes a root like that of a sandbox container and becomes the runner in it. Called in fresh mount, pid and ipc namespaces.
-# usage: enter.sh ROOT RUNNER PROGRAMS CGROUP|- UID_BASE UID_COUNT DEAD_MAN
+# usage: enter.sh ROOT RUNNER PROGRAMS CGROUP|- CAPABILITIES UID_BASE UID_COUNT DEAD_MAN
 set -eu
-root=$1 runner=$2 programs=$3 cgroup=$4
+root=$1 runner=$2 programs=$3 cgroup=$4 caps=$5
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 root "$root"
 cd "$root"
@@ -17,7 +17,7 @@ mkdir opt/evalx/programs && mount --bind "$programs" opt/evalx/programs
 mount -t proc proc proc
 mount -t mqueue mqueue dev/mqueue
 mount -t tmpfs -o mode=755,size=256m box box
-mount -t tmpfs -o mode=711,noexec,size=256m,nr_inodes=100k work work
+mount -t tmpfs -o mode=755,noexec,size=256m,nr_inodes=100k work work
 mount -t tmpfs -o mode=1777,size=256m,nr_inodes=100k tmp tmp
 mount -t tmpfs -o mode=1777,size=256m,nr_inodes=100k shm dev/shm
 if [ "$cgroup" != - ]; then
@@ -25,6 +25,5 @@ if [ "$cgroup" != - ]; then
     if [ -e "$cgroup/memory.events" ]; then mount --bind "$cgroup" sys/fs/cgroup; else mount --bind "$cgroup" sys/fs/cgroup/memory; fi
 fi
 mount -o remount,ro,bind "$root" 2>/dev/null || mount -o remount,ro "$root"
-caps=-all,+chown,+dac_override,+fowner,+kill,+setuid,+setgid
 exec chroot "$root" /usr/bin/setpriv --inh-caps=-all --bounding-set=$caps --no-new-privs \
-    /usr/bin/env -i ASAN_OPTIONS="${ASAN_OPTIONS:-}" /opt/evalx/runner --uid-base "$5" --uid-count "$6" --dead-man "$7"
+    /usr/bin/env -i ASAN_OPTIONS="${ASAN_OPTIONS:-}" /opt/evalx/runner --uid-base "$6" --uid-count "$7" --dead-man "$8"

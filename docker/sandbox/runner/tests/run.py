@@ -1,4 +1,4 @@
-"""Passes all tests of the runner, then shows its throughput. Root, no Docker. RUNNER and PROGRAMS name what is tested."""
+"""Passes all tests of the runner, then shows its throughput. Needs root, no Docker; RUNNER names what is tested."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ def throughput(batches: int = 50, tests: int = 20) -> str:
 
 
 if __name__ == "__main__":
-    suite = unittest.defaultTestLoader.discover(str(harness.HERE), pattern=sys.argv[1] if len(sys.argv) > 1 else "test_*.py")
-    passed = unittest.TextTestRunner(verbosity=2).run(suite).wasSuccessful()
+    pattern = sys.argv[1] if len(sys.argv) > 1 else "test_*.py"
+    suite = unittest.defaultTestLoader.discover(str(harness.HERE), pattern=pattern)
+    passed = unittest.TextTestRunner(verbosity=1).run(suite).wasSuccessful()
     if passed:
         print(throughput())
     sys.exit(not passed)

@@ -37,7 +37,9 @@ class Collect(unittest.TestCase):
         }
         expected[b"tree/deep/two.class"] = (0o644, b"")
         self.assertEqual(self.collect("tree/").collected, expected)
-        self.assertEqual(set(self.collect("tree/deep/", "plain").collected), {b"tree/deep/two.class", b"tree/deep/empty", b"plain"})
+        self.assertEqual(
+            set(self.collect("tree/deep/", "plain").collected), {b"tree/deep/two.class", b"tree/deep/empty", b"plain"}
+        )
         self.assertEqual(set(self.collect("tree/deep/empty").collected), {b"tree/deep/empty"})
 
     def test_refusals(self) -> None:
@@ -77,7 +79,8 @@ class Collect(unittest.TestCase):
         self.assertEqual((report.one.code, report.order), (1, [RESULT, DONE]))
 
     def test_child_that_would_swap_files_is_dead(self) -> None:
-        script = "echo good > x; (while :; do ln -sf /etc/passwd y; mv -T y x; done) & sleep 0.1; rm -f x; echo good > x; exit 0"
+        swap = "while :; do ln -sf /etc/passwd y; mv -T y x; done"
+        script = f"echo good > x; ({swap}) & sleep 0.1; rm -f x; echo good > x; exit 0"
         report = self.sandbox.run(Job(["sh", "-c", script], collect=["x"]))
         self.assertTrue(report.failed is not None or report.collected[b"x"][1] == b"good\n", report)
         self.assertTrue(report.clean)

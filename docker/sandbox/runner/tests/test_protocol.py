@@ -143,7 +143,6 @@ class Life(unittest.TestCase):
     def test_reader_that_has_gone(self) -> None:
         sandbox = Sandbox()
         sandbox.stdout.close()
-        sandbox.send(frame(PING))
         self.assertEqual(sandbox.process.wait(5), 4)
         sandbox.close()
 
@@ -159,7 +158,9 @@ class Life(unittest.TestCase):
     def test_it_stays_small(self) -> None:
         with Sandbox() as sandbox:
             # Large FILEs, INPUTs and outputs pass through without ever being in the runner's memory.
-            job = Job([PROBE, "cat"], inputs=[b"x" * (8 << 20)] * 4, files=[("f", 0o644, b"y" * (40 << 20))], output=8 << 20)
+            job = Job(
+                [PROBE, "cat"], inputs=[b"x" * (8 << 20)] * 4, files=[("f", 0o644, b"y" * (40 << 20))], output=8 << 20
+            )
             report = sandbox.run(job)
             self.assertEqual([len(result.stdout) for result in report.results], [8 << 20] * 4)
             status = Path(f"/proc/{sandbox.pid}/status").read_text()

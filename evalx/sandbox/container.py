@@ -50,6 +50,9 @@ UID_STRIDE = 1 << 16
 UID_FIRST_BLOCK = 4
 UID_BLOCKS = (1 << 31) // UID_STRIDE
 
+#: Twice what the largest job needs: 1,000 inputs, or 4,096 collected files.
+OPEN_FILES = 16_384
+
 CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID")
 
 
@@ -97,6 +100,8 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
             # Without this dockerd writes every byte of the attach stream to its log on disk.
             "LogConfig": {"Type": "none"},
             "Tmpfs": self._tmpfs(),
+            # The runner holds a descriptor for each waiting input and collected file; what the daemon allows varies.
+            "Ulimits": [{"Name": "nofile", "Soft": OPEN_FILES, "Hard": OPEN_FILES}],
         }
         if self.runtime is not None:
             config["Runtime"] = self.runtime

@@ -123,9 +123,11 @@ missing_compiler() {
 # Names differ between releases: Debian 13 has the client in docker-cli, Debian 12 in docker.io; Ubuntu has Compose v2
 # as docker-compose-v2 and a v1 that does not run, Debian has docker-compose alone.
 available_packages() {
-    local package compose_found=0
+    local package policy compose_found=0
     for package; do
-        apt-cache policy "$package" | grep -q 'Candidate: [0-9]' || case $package in
+        # Not a pipe into grep -q: with pipefail apt-cache's SIGPIPE would count as "not available".
+        policy=$(apt-cache policy "$package")
+        [[ $policy =~ Candidate:\ [0-9] ]] || case $package in
             docker-cli | docker-compose-v2) continue ;;
         esac
         case $package in
@@ -156,11 +158,17 @@ docker_answers() { timeout 10 docker info >/dev/null 2>&1; }
 
 # Starts dockerd only if no daemon answers. It stays up when the stack is stopped: other containers may use it.
 ensure_docker() {
+    local answer
     if docker_answers; then
         say "daemon $(docker version --format '{{.Server.Version}}') answers"
         return 0
     fi
-    if docker info 2>&1 | grep -qi 'permission denied'; then
+    command -v docker >/dev/null || {
+        say "there is no docker command; install the client (docker-cli or docker.io)"
+        return 1
+    }
+    answer=$(timeout 10 docker info 2>&1 || true)
+    if [[ $answer == *"ermission denied"* ]]; then
         say "this user may not use the Docker socket; run as root or join the group: usermod -aG docker $(id -un)"
         return 1
     fi
@@ -168,7 +176,17 @@ ensure_docker() {
         say "DOCKER_HOST=$DOCKER_HOST is set and no daemon answers there"
         return 1
     fi
+    # A second daemon would take the socket away from a first one that is only slow.
+    if socket_is_served; then
+        say "something listens on /var/run/docker.sock and gives no good answer: ${answer##*$'\n'}"
+        return 1
+    fi
     start_dockerd
+}
+
+socket_is_served() {
+    [ -S /var/run/docker.sock ] && "$(find_python)" -c 'import socket
+socket.socket(socket.AF_UNIX).connect("/var/run/docker.sock")' 2>/dev/null
 }
 
 start_dockerd() {

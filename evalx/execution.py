@@ -21,6 +21,10 @@ from evalx.verdicts import PASSED, Outcome, Verdict, of_outcome
 
 OnTest = Callable[[TestResult], None]
 
+#: Within a lane, tests go before compiles: what has begun is finished first, or compiles that take seconds would keep answers
+#: waiting that need milliseconds.
+_RUNS, _COMPILES = 0, 1
+
 #: What a compile's limits are called in its output.
 _LIMIT_NAMES = {
     Outcome.CPU_LIMIT: "CPU time",
@@ -58,7 +62,9 @@ async def compile_program(sandbox: Sandbox, language: Language, code: str, rank:
         return Artifact(None, (source,))
     runs: list[RunResult] = []
     job = _compile_job(language.compile, source)
-    collected = await sandbox.execute(language.image, job, rank=rank, on_result=lambda run: runs.append(run))
+    collected = await sandbox.execute(
+        language.image, job, rank=_COMPILES + 2 * rank, on_result=lambda run: runs.append(run)
+    )
     return _artifact(runs[0], collected)
 
 
@@ -85,7 +91,8 @@ async def run_tests(
         failed = result.verdict not in PASSED and run.outcome is not Outcome.CANCELLED
         return run.index + 1 if submission.stop_on_failure and failed else None
 
-    await sandbox.execute(language.image, _run_job(language, files, submission), rank=rank, on_result=on_result)
+    job = _run_job(language, files, submission)
+    await sandbox.execute(language.image, job, rank=_RUNS + 2 * rank, on_result=on_result)
     finished = [result for result in results if result is not None]
     if len(finished) != len(results):
         raise SandboxFaultError(message="a container left out the result of a test")

@@ -23,7 +23,7 @@ class CpuSlots:
 
         Args:
             want: how many could be used.
-            rank: place of the lane, 0 = highest; equal ranks are served in order of arrival.
+            rank: 0 = first to be served; equal ranks are served in order of arrival.
         """
         if self._free == 0 or self._waiting:
             await self._queue(rank)

@@ -21,8 +21,8 @@ from evalx.verdicts import PASSED, Outcome, Verdict, of_outcome
 
 OnTest = Callable[[TestResult], None]
 
-#: Within a lane, tests go before compiles: what has begun is finished first, or compiles that take seconds would keep answers
-#: waiting that need milliseconds.
+#: Within a lane, tests go before compiles: what has begun is finished first, or compiles that take seconds would keep
+#: answers waiting that need milliseconds.
 _RUNS, _COMPILES = 0, 1
 
 #: What a compile's limits are called in its output.

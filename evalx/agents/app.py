@@ -24,6 +24,7 @@ import faust
 import structlog
 from faust.types import TP
 
+from evalx.agents.assignor import assignor_of
 from evalx.agents.intake import Intake
 from evalx.agents.lanes import Lanes
 from evalx.agents.records import Record
@@ -51,7 +52,11 @@ STREAM_BUFFER = 4096
 
 
 class ConsumerFlow:
-    """Back pressure on the consumer, as ``lanes`` explains it. Only partitions that are assigned may be released."""
+    """Back pressure on the consumer, as ``lanes`` explains it. Only partitions that are assigned may be released.
+
+    A message names its partition with aiokafka's type, which is equal to Faust's own; but Faust's fetcher dies when it
+    finds one of that type among its active partitions. Hence the conversion.
+    """
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -60,12 +65,12 @@ class ConsumerFlow:
     def hold(self, partition: Any) -> None:
         """Fetch no more of the partition; what is fetched already still arrives."""
         if partition in self.assigned:
-            self._app.consumer.on_buffer_full(partition)
+            self._app.consumer.on_buffer_full(TP(*partition))
 
     def release(self, partition: Any) -> None:
         """Fetch it again."""
         if partition in self.assigned:
-            self._app.consumer.on_buffer_drop(partition)
+            self._app.consumer.on_buffer_drop(TP(*partition))
 
 
 def create_app(settings: Settings) -> Any:
@@ -74,9 +79,10 @@ def create_app(settings: Settings) -> Any:
     return faust.App(
         settings.consumer_group,
         broker=brokers,
-        # Faust makes this folder even for an app without tables.
+        # Faust makes this folder even for an app without tables; who runs the app removes it.
         datadir=tempfile.mkdtemp(prefix="evalx-faust-"),
         store="memory://",
+        PartitionAssignor=assignor_of(settings.lanes),
         key_serializer="raw",
         value_serializer="raw",
         web_enabled=False,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
 from typing import Any
@@ -83,6 +84,7 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         async with contextlib.AsyncExitStack() as stack:
+            stack.callback(shutil.rmtree, self._app.conf.datadir, ignore_errors=True)
             await self._start(stack)
             await self._watch()
             await self._drain()

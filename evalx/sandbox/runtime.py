@@ -115,8 +115,8 @@ class SandboxRuntime:
 
     @property
     def alive(self) -> bool:
-        """Whether at least one container is there to run something."""
-        return self._pool is not None and self._pool.size > 0
+        """Whether at least one container is there to run something, if any is kept warm for it."""
+        return self._pool is not None and (self._pool.size > 0 or self._settings.container_pool_size == 0)
 
     def _require_docker(self) -> aiodocker.Docker:
         assert self._docker is not None, "start() comes first"

@@ -87,4 +87,4 @@ async def topics(open_topics: Callable[..., Topics]) -> AsyncIterator[Topics]:
 @pytest.fixture(scope="session")
 def worker(topics: Topics) -> Worker:
     """The worker that judges the shared topics."""
-    return topics.services.workers[0]
+    return topics.workers[0]

@@ -1,9 +1,9 @@
 """Step 6: results and dead letters go to the broker, and count only when it has confirmed them.
 
-aiokafka numbers a batch when it is first sent. One that the broker refuses, or that expires while the broker is away,
-leaves a gap in the numbers, and the broker then refuses everything behind it (``OutOfOrderSequenceNumber``), for as
-long as the producer lives. So a producer that has failed once is replaced, and the messages are sent again by a new
-one, with a new identity; what the broker had taken in spite of the failure is a repeat, as after a crash.
+aiokafka numbers a batch when it is first sent. One that the broker then refuses leaves a gap in the numbers, and the
+broker refuses everything behind it as well (``OutOfOrderSequenceNumber``), for as long as the producer lives. So a
+producer that has failed once is replaced, and the messages are sent again by a new one, with a new identity; what the
+broker had taken in spite of the failure is a repeat, as after a crash.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ runner_tests() { make -C "$ROOT/docker/sandbox/runner" test; }
 lint() { "$VENV/bin/ruff" check . && "$VENV/bin/ruff" format --check .; }
 types() { "$VENV/bin/mypy"; }
 imports() { "$VENV/bin/lint-imports"; }
-schemas() { evalx_cli evalx schema --check; }
+schemas() { evalx_cli evalx schema --check schemas; }
 
 main() {
     case ${1:-} in

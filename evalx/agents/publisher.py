@@ -16,10 +16,11 @@ from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from evalx.agents.records import Record
-from evalx.errors import JudgeFaultError, RejectedError, ServiceUnavailableError
+from evalx.agents.topics import TopicAdmin
+from evalx.errors import EvalxError, JudgeFaultError, RejectedError, ServiceUnavailableError
 from evalx.messages import Result, encode_result, fit_result
 from evalx.metrics import DEAD_LETTERS
 from evalx.settings import Settings
@@ -171,11 +172,20 @@ class Publisher:
                 await outlet.send(**message)
             except KafkaError as error:
                 log.warning("publish_failed", topic=message["topic"], error=repr(error), retry_in_s=RESEND_PAUSE_S)
+                if isinstance(error, MessageSizeTooLargeError) and outlet is self._dead_letters:
+                    await self._make_room()
                 await asyncio.sleep(RESEND_PAUSE_S)
                 if not wanted():
                     return False
             else:
                 return True
+
+    async def _make_room(self) -> None:
+        try:
+            async with TopicAdmin(self._settings) as topics:
+                await topics.make_room_for_dead_letters()
+        except (KafkaError, EvalxError) as error:
+            log.error("dead_letter_too_large", error=repr(error), remedy="raise max.message.bytes of the topic")
 
     def _result_headers(self, record: Record, result: Result) -> Headers:
         headers = [

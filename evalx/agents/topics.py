@@ -6,10 +6,13 @@ them.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Any
 
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from evalx.errors import ConfigurationError, ServiceUnavailableError
@@ -23,6 +26,11 @@ REPLICATION = 3
 #: Bytes by which a dead letter may be larger than its original: five headers, the longest of up to 4 KiB, and what a
 #: compression costs that saves nothing.
 DEAD_LETTER_ROOM_BYTES = 64 << 10
+#: Kafka's number for a setting that was made on the topic itself.
+SET_ON_TOPIC = 1
+#: Seconds for a broker to tell of topics that it has just created: usually none, a moment when the machine is busy.
+SETTLE_TIMEOUT_S = 10.0
+SETTLE_PAUSE_S = 0.1
 
 
 class TopicState(msgspec.Struct, frozen=True):
@@ -75,7 +83,16 @@ class TopicAdmin:
             for name, code, *rest in response.topic_errors:
                 if code and code != TopicAlreadyExistsError.errno:
                     raise ConfigurationError(f"cannot create topic {name}: {for_code(code).__name__} {rest}")
-        return await self.states()
+        return await self._settled()
+
+    async def _settled(self) -> list[TopicState]:
+        """The state of all when none is missing any more, or when the time for that is over."""
+        deadline = time.monotonic() + SETTLE_TIMEOUT_S
+        while True:
+            states = await self.states()
+            if all(state.found for state in states) or time.monotonic() > deadline:
+                return states
+            await asyncio.sleep(SETTLE_PAUSE_S)
 
     async def states(self) -> list[TopicState]:
         """How many partitions each topic has."""
@@ -100,8 +117,19 @@ class TopicAdmin:
                 "or make EVALX_LANES name every partition that there is."
             )
 
+    async def make_room_for_dead_letters(self) -> None:
+        """Let the dead letter topic take a record as large as any other topic's, and its headers.
+
+        Only for a broker that has refused one: it is a record at the very limit whose bytes do not compress.
+        """
+        resource = ConfigResource(ConfigResourceType.TOPIC, self._settings.topic_dead_letters)
+        (answer,) = await self._client.describe_configs([resource])
+        # Altering replaces everything that was set on the topic, so what an operator has set is set again.
+        resource.configs = {name: value for name, value, *rest in answer.resources[0][4] if rest[1] == SET_ON_TOPIC}
+        limit = self._settings.max_message_bytes + DEAD_LETTER_ROOM_BYTES
+        resource.configs["max.message.bytes"] = str(max(limit, int(resource.configs.get("max.message.bytes", 0))))
+        await self._client.alter_configs([resource])
+
     def _new_topic(self, state: TopicState, copies: int) -> NewTopic:
-        limit = self._settings.max_message_bytes
-        if state.name == self._settings.topic_dead_letters:
-            limit += DEAD_LETTER_ROOM_BYTES
-        return NewTopic(state.name, state.wanted, copies, topic_configs={"max.message.bytes": str(limit)})
+        limit = str(self._settings.max_message_bytes)
+        return NewTopic(state.name, state.wanted, copies, topic_configs={"max.message.bytes": limit})

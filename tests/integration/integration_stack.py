@@ -254,7 +254,8 @@ class Topics:
     def create(self, **settings: object) -> None:
         """Let the product create them."""
         environment = {**os.environ, **self.environment(**settings)}
-        subprocess.run([str(EVALX), "topics", "create"], env=environment, check=True, capture_output=True)
+        done = subprocess.run([str(EVALX), "topics", "create"], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
 
     def worker(self, **settings: object) -> Worker:
         """Start a worker on these topics; ``ready`` of it waits until it judges."""

@@ -8,6 +8,7 @@
 
 #include "bytes.h"
 #include "procs.h"
+#include "served.h"
 
 /* A reader that is this far behind gets no new results: captures of ended runs stay in memory until they are sent. */
 #define QUEUE_FULL_BYTES (4u << 20)
@@ -61,7 +62,7 @@ static void send_result(struct runner *r, struct run *run, enum outcome outcome)
     at = put_u64(at, run->ended_ns - run->started_ns);
     at = put_u64(at, run->peak);
     at = put_u8(at, (uint8_t)((out_cut ? RESULT_STDOUT_CUT : 0) | (err_cut ? RESULT_STDERR_CUT : 0) |
-                              (run->oom_killed ? RESULT_OOM_KILL : 0)));
+                              (run->oom_killed ? RESULT_OOM_KILL : 0) | (run->served ? RESULT_SERVED : 0)));
     at = put_u32(at, (uint32_t)out.size);
     outq_push(&r->out, FRAME_RESULT, head, (size_t)(at - head), out, err);
 }
@@ -169,7 +170,7 @@ static struct run *next_ready(struct job *job) {
 
 static void start_runs(struct runner *r) {
     struct job *job = r->job;
-    while (job->files_left == 0 && job->active_count < job->parallel && r->out.queued <= QUEUE_FULL_BYTES) {
+    while (served_settled(job) && job->files_left == 0 && job->active_count < job->parallel && r->out.queued <= QUEUE_FULL_BYTES) {
         struct run *run = next_ready(job);
         if (run == NULL)
             return;

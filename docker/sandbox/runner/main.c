@@ -9,6 +9,7 @@
  *   place.c    FILE and INPUT content -> files spawn.c    starting a run
  *   watch.c    limits while runs run           reap.c     zombies -> results
  *   procs.c    other people's processes        tree.c     hostile directories
+ *   served.c   runs by a fork server           forkserver.c  the fork server, in the program's process
  *   collect.c  copy-out of artifacts           reset.c    clean and verify
  *   outq.c     frames on their way out
  *
@@ -16,7 +17,8 @@
  * They run under a uid of their own that is never used again, so nothing that survives a run owns anything of a later one.
  *
  * One thread, one loop, nothing in it blocks: a slow reader of stdout or a large INPUT never delays a look at the limits. The
- * two exceptions are bounded by the kernel's own work, starting a child and removing directories of ended runs.
+ * two exceptions are bounded by the kernel's own work, starting a child and removing directories of ended runs. A
+ * fork server is waited for as well, once at most in vain, and only its own job waits with it.
  *
  * Small on purpose. A child's ru_maxrss starts from the resident size of the process that forked it, so all content stays in
  * files (memfd) and no buffer grows with it.
@@ -45,6 +47,7 @@
 
 #include "bytes.h"
 #include "procs.h"
+#include "served.h"
 
 /* One pipe buffer. Larger reads would not bring more, and would only grow the runner. */
 #define READ_BYTES (64u << 10)
@@ -194,10 +197,11 @@ static void prepare(struct runner *r) {
     never_block(STDOUT_FILENO);
     open_places(r);
     r->cpus = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? (unsigned)CPU_COUNT(&cpus) : 1;
+    r->can_serve = served_available();
     r->last_heard_ns = now_ns();
     procs_resync(r);
     uint8_t hello[8], *at = put_u32(hello, PROTOCOL_VERSION);
-    put_u32(at, PROTOCOL_FEATURES);
+    put_u32(at, r->can_serve ? FEATURE_FORK_SERVER : 0);
     outq_push(&r->out, FRAME_HELLO, hello, sizeof hello, (struct out_part){-1, 0}, (struct out_part){-1, 0});
 }
 

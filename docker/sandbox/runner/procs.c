@@ -37,6 +37,15 @@ bool procs_strangers(struct runner *r) {
     return r->strangers;
 }
 
+pid_t procs_adopt(struct runner *r) {
+    siginfo_t info;
+    pid_t pid = last_pid(r);
+    if (r->strangers || pid != r->last_pid + 1 || waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0)
+        return -1;
+    r->last_pid = pid;
+    return pid;
+}
+
 void procs_resync(struct runner *r) {
     pid_t last = last_pid(r);
     r->strangers = last < 0;
@@ -104,6 +113,11 @@ uint64_t procs_resident(const struct runner *r, pid_t pid) {
     if (read_proc(r, pid, "statm", text, sizeof text) <= 0 || sscanf(text, "%*u %lu", &pages) != 1)
         return 0;
     return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+uint64_t procs_peak(const struct runner *r, pid_t pid) {
+    char text[4096];
+    return read_proc(r, pid, "status", text, sizeof text) <= 0 ? 0 : field(text, "\nVmHWM:\t") << 10;
 }
 
 struct scan {

@@ -20,6 +20,8 @@ struct proc {
 };
 
 void procs_note_child(struct runner *r, pid_t pid);
+/* The one process that was created since the last look, if it is a child of the runner, else -1. */
+pid_t procs_adopt(struct runner *r);
 bool procs_strangers(struct runner *r);
 /* Call when only the runner is alive. */
 void procs_resync(struct runner *r);
@@ -29,6 +31,7 @@ void procs_scan(struct runner *r, void (*visit)(struct runner *, const struct pr
 
 /* CPU time of a living process (all its threads), 0 if it is gone. */
 uint64_t procs_cpu(pid_t pid);
+uint64_t procs_peak(const struct runner *r, pid_t pid);
 uint64_t procs_resident(const struct runner *r, pid_t pid);
 
 /* SIGKILL to all processes of a uid, atomically against fork. */

@@ -10,7 +10,8 @@
  * Worker -> runner
  * ----------------
  * 0x01 JOB       u32 job_id
- *                u8  mode               0 exec; 1 fork server, 2 warm interpreter (reserved, served as 0)
+ *                u8  mode               0 exec; 1 fork server (where it is possible, else as 0);
+ *                                       2 warm interpreter (reserved, served as 0)
  *                u8  flags              bit 0: stderr goes into the same capture as stdout (compilers)
  *                u16 runs               1 .. 4096
  *                u16 files              how many FILE frames follow
@@ -41,14 +42,15 @@
  *
  * Runner -> worker
  * ----------------
- * 0x81 HELLO     u32 version (1), u32 features (0). First frame, sent at start.
+ * 0x81 HELLO     u32 version (1), u32 features (bit 0: a fork server is installed). First frame, sent at start.
  * 0x82 RESULT    u32 index
  *                u8  outcome     enum outcome below. CANCELLED and INTERNAL stand above all, then
  *                                OUTPUT > MEMORY > CPU > WALL > SIGNALED / EXITED
  *                i32 code        signal if the main process died of one, else its exit code; errno for INTERNAL
  *                u8  died        1 = code is a signal
  *                u64 user_ns, u64 sys_ns, u64 wall_ns, u64 peak_bytes
- *                u8  flags       1 stdout was cut, 2 stderr was cut, 4 the container's OOM killer fired during the run
+ *                u8  flags       1 stdout was cut, 2 stderr was cut, 4 the container's OOM killer fired during the run,
+ *                                8 forked by a fork server
  *                u32 stdout length, stdout, rest = stderr
  *                Sent the moment a run ends, in the order of ending.
  * 0x83 COLLECTED u32 mode (low 9 bits), str16 name relative to the cwd, rest = content. After the RESULT, if that was EXITED
@@ -66,7 +68,7 @@
 #define PROTOCOL_H
 
 #define PROTOCOL_VERSION 1u
-#define PROTOCOL_FEATURES 0u
+#define FEATURE_FORK_SERVER 1u
 
 #define MAX_FRAME_BYTES (64u << 20)
 /* Two streams and the head of a RESULT must fit into one frame. */
@@ -110,7 +112,7 @@ enum outcome {
     OUTCOME_INTERNAL = 7,
 };
 
-enum result_flag { RESULT_STDOUT_CUT = 1, RESULT_STDERR_CUT = 2, RESULT_OOM_KILL = 4 };
+enum result_flag { RESULT_STDOUT_CUT = 1, RESULT_STDERR_CUT = 2, RESULT_OOM_KILL = 4, RESULT_SERVED = 8 };
 
 enum exit_code { EXIT_OK = 0, EXIT_USAGE = 1, EXIT_FATAL = 2, EXIT_DEAD_MAN = 3, EXIT_STDOUT_CLOSED = 4 };
 

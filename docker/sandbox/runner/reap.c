@@ -18,6 +18,7 @@
 
 #include "bytes.h"
 #include "procs.h"
+#include "served.h"
 
 enum { DRAIN_TICK_MS = 2 /* killed processes are gone after about one scheduling round */ };
 
@@ -91,6 +92,8 @@ static void main_ended(struct runner *r, struct run *run, int status, bool alone
     run->ended_ns = now_ns();
     run->state = RUN_DRAINING;
     run->live_ns = 0;
+    if (served_retry(r->job, run))
+        return;
     if (alone) {
         finish(r, run);
         return;
@@ -102,7 +105,7 @@ static void main_ended(struct runner *r, struct run *run, int status, bool alone
 static void reap_one(struct runner *r, pid_t pid, uid_t uid) {
     struct rusage usage;
     int status;
-    struct run *run = run_of(r, pid, uid);
+    struct run *run = served_check(r, pid, run_of(r, pid, uid));
     /* Before reaping: while the zombie holds its pid, nobody can bring the pid counter back to it unseen. */
     bool is_main = run != NULL && run->pid == pid && run->state == RUN_RUNNING;
     bool alone = is_main && !procs_strangers(r);
@@ -157,4 +160,5 @@ void reap(struct runner *r) {
         reap_one(r, info.si_pid, info.si_uid);
     }
     reap_drain(r, now_ns());
+    served_settle(r, now_ns());
 }

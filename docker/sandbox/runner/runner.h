@@ -43,11 +43,34 @@ struct run {
     uint64_t peak;
     uint64_t oom_before;
     bool oom_killed;
+    /* served.c: `uid` is then only the name of its cwd, and the process has the fork server's uid. */
+    bool served, exec_only;
     struct run *next; /* in job.active */
+};
+
+enum server_state {
+    SERVER_UNTRIED,
+    SERVER_UP,
+    SERVER_RETIRED, /* every run is started, those running go on */
+    SERVER_ENDING,  /* not trusted any more: killed with all of its uid, nothing starts until all are gone */
+    SERVER_GONE,    /* runs start by exec */
+};
+
+/* The fork server of a job, see served.c. */
+struct server {
+    enum server_state state;
+    pid_t pid; /* 0 = none, or reaped */
+    uid_t uid;
+    int control; /* -1 when not open */
+    uint32_t forks;
+    uint64_t start_ns;    /* CPU time until it was ready: on the bill of each test */
+    uint64_t start_peak;  /* bytes, likewise */
+    uint64_t ending_ns, check_ns;
 };
 
 struct job {
     struct job_spec spec;
+    struct server server;
     struct run *runs;
     struct run *active; /* running and draining ones */
     unsigned active_count, files_left, inputs_left, unanswered;
@@ -68,6 +91,7 @@ struct runner {
     uid_t uid_base, uid_count, uids_used;
     uint64_t dead_man_ns, last_heard_ns;
     unsigned cpus;
+    bool can_serve; /* a fork server is installed */
     int proc_fd, loadavg_fd, oom_fd;
     int box_fd, work_fd, tmp_fd, shm_fd, mqueue_fd; /* mqueue_fd may be -1 */
     pid_t last_pid;     /* procs.c: last pid of this namespace that the runner knows of */

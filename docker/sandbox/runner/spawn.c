@@ -24,20 +24,14 @@
 #include <unistd.h>
 
 #include "procs.h"
+#include "served.h"
+#include "spawn.h"
 
 #define RAW __attribute__((no_sanitize("address", "undefined")))
 
 enum { CHILD_STACK_BYTES = 64 << 10, OPEN_FILES = 1024 };
 
 static const char DEFAULT_PATH[] = "/usr/local/bin:/usr/bin:/bin";
-
-struct child {
-    const struct job *job;
-    uid_t uid;
-    int fds[3];
-    char cwd[32];
-    volatile int error;
-};
 
 pid_t spawn_child(struct runner *r, int (*function)(void *), void *argument) {
     _Alignas(16) static char stack[CHILD_STACK_BYTES];
@@ -58,7 +52,7 @@ RAW static int limit(int what, uint64_t value) {
     return (int)syscall(SYS_prlimit64, 0, what, &wanted, NULL);
 }
 
-RAW static int set_limits(const struct job_spec *spec) {
+RAW static int set_limits(const struct job_spec *spec, uint64_t processes) {
     /* Only a backstop, in whole seconds: the watch is finer, and sees the whole process tree. */
     uint64_t cpu_seconds = (spec->cpu_ns + SECOND - 1) / SECOND + 1;
     if (limit(RLIMIT_CPU, cpu_seconds) < 0 || limit(RLIMIT_FSIZE, spec->file_bytes) < 0)
@@ -67,7 +61,7 @@ RAW static int set_limits(const struct job_spec *spec) {
         return -1;
     if (spec->address_space != 0 && limit(RLIMIT_AS, spec->address_space) < 0)
         return -1;
-    return limit(RLIMIT_NPROC, spec->processes == 0 ? 1 : spec->processes) < 0 ? -1 : limit(RLIMIT_NOFILE, OPEN_FILES);
+    return limit(RLIMIT_NPROC, processes) < 0 ? -1 : limit(RLIMIT_NOFILE, OPEN_FILES);
 }
 
 /* The kernel's OOM killer must take a judged program, never the runner: raising the score needs no privilege. */
@@ -81,12 +75,12 @@ RAW static int volunteer_for_oom(void) {
 }
 
 /* Standard descriptors are the captures, everything else is closed: CLOEXEC alone would trust every open() of the runner. */
-RAW static int set_descriptors(const int *fds) {
-    for (int i = 0; i < 3; i++)
-        if (syscall(SYS_dup3, fds[i], i, 0) < 0)
+RAW static int set_descriptors(const struct child *child) {
+    for (int i = 0; i < child->fd_count; i++)
+        if (syscall(SYS_dup3, child->fds[i], i, 0) < 0)
             return -1;
     /* Kernels before 5.9, and seccomp profiles of their time, do not know it: CLOEXEC is what is left. */
-    return syscall(SYS_close_range, 3, ~0u, 0) == 0 || errno == ENOSYS ? 0 : -1;
+    return syscall(SYS_close_range, child->fd_count, ~0u, 0) == 0 || errno == ENOSYS ? 0 : -1;
 }
 
 RAW static int become(uid_t uid, const char *cwd) {
@@ -98,10 +92,10 @@ RAW static int become(uid_t uid, const char *cwd) {
     return (int)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &nothing, NULL, sizeof nothing);
 }
 
-RAW static void execute(const struct job *job) {
+RAW static void execute(const struct job *job, char **envp) {
     int error = ENOENT;
     for (char **path = job->paths; *path != NULL; path++) {
-        syscall(SYS_execve, *path, job->spec.argv, job->spec.envp);
+        syscall(SYS_execve, *path, job->spec.argv, envp);
         if (errno != ENOENT && errno != ENOTDIR)
             error = errno;
         if (errno != ENOENT && errno != ENOTDIR && errno != EACCES)
@@ -113,9 +107,9 @@ RAW static void execute(const struct job *job) {
 RAW static int child_main(void *argument) {
     struct child *child = argument;
     /* OOM score and limits come before the uid changes, while the files in /proc and a high NPROC are still ours. */
-    if (volunteer_for_oom() == 0 && set_limits(&child->job->spec) == 0 && set_descriptors(child->fds) == 0 &&
+    if (volunteer_for_oom() == 0 && set_limits(&child->job->spec, child->processes) == 0 && set_descriptors(child) == 0 &&
         become(child->uid, child->cwd) == 0)
-        execute(child->job);
+        execute(child->job, child->envp);
     child->error = errno;
     syscall(SYS_exit_group, 127);
     return 0;
@@ -144,17 +138,29 @@ static int open_capture(const char *name, int *fd) {
     return 0;
 }
 
-static int exec_start(struct runner *r, struct job *job, struct run *run) {
-    bool merged = (job->spec.flags & JOB_MERGE_STDERR) != 0;
-    struct child child = {job, run->uid, {run->in_fd, run->out_fd, merged ? run->out_fd : run->err_fd}, "", 0};
-    snprintf(child.cwd, sizeof child.cwd, "/work/%u", (unsigned)run->uid);
-    pid_t pid = spawn_child(r, child_main, &child);
+void name_cwd(char *path, size_t size, uid_t number) { snprintf(path, size, "/work/%u", (unsigned)number); }
+
+pid_t spawn_program(struct runner *r, struct child *child) {
+    name_cwd(child->cwd, sizeof child->cwd, child->uid);
+    pid_t pid = spawn_child(r, child_main, child);
     if (pid < 0)
-        return errno;
-    if (child.error != 0) {
+        return -errno;
+    if (child->error != 0) {
         waitpid(pid, NULL, 0);
-        return child.error;
+        return -child->error;
     }
+    return pid;
+}
+
+static int exec_start(struct runner *r, struct job *job, struct run *run) {
+    const struct job_spec *spec = &job->spec;
+    struct child child = {
+        .job = job, .envp = spec->envp, .uid = run->uid, .processes = spec->processes == 0 ? 1 : spec->processes,
+        .fds = {run->in_fd, run->out_fd, run->err_fd < 0 ? run->out_fd : run->err_fd}, .fd_count = 3,
+    };
+    pid_t pid = spawn_program(r, &child);
+    if (pid < 0)
+        return -pid;
     run->pid = pid;
     return 0;
 }
@@ -206,17 +212,28 @@ static void exec_end(struct runner *r, struct job *job) {
     job->paths = NULL;
 }
 
-const struct spawner *spawner_of(const struct job *job) {
-    static const struct spawner exec_spawner = {exec_begin, exec_start, exec_end};
-    /* The other modes get their own entries here; until then they are served by exec, with the same results. */
-    (void)job->spec.mode;
-    return &exec_spawner;
+static const struct spawner exec_spawner = {exec_begin, exec_start, exec_end};
+
+static void fork_end(struct runner *r, struct job *job) {
+    served_end(r, job);
+    exec_end(r, job);
 }
 
-static int make_cwd(const struct runner *r, uid_t uid) {
+static int fork_start(struct runner *r, struct job *job, struct run *run) {
+    return run->served ? served_start(r, job, run) : exec_start(r, job, run);
+}
+
+static const struct spawner fork_spawner = {exec_begin, fork_start, fork_end};
+
+const struct spawner *spawner_of(const struct job *job) {
+    /* A warm interpreter gets an entry here; until then such jobs are served by exec, with the same results. */
+    return job->spec.mode == MODE_FORK_SERVER ? &fork_spawner : &exec_spawner;
+}
+
+int make_cwd(const struct runner *r, uid_t number, uid_t owner) {
     char name[16];
-    snprintf(name, sizeof name, "%u", (unsigned)uid);
-    if (mkdirat(r->work_fd, name, 0700) < 0 || fchownat(r->work_fd, name, uid, uid, AT_SYMLINK_NOFOLLOW) < 0)
+    snprintf(name, sizeof name, "%u", (unsigned)number);
+    if (mkdirat(r->work_fd, name, 0700) < 0 || fchownat(r->work_fd, name, owner, owner, AT_SYMLINK_NOFOLLOW) < 0)
         return errno;
     return 0;
 }
@@ -225,7 +242,7 @@ static int prepare(struct runner *r, struct job *job, struct run *run) {
     if (r->uids_used >= r->uid_count)
         return EUSERS;
     run->uid = r->uid_base + r->uids_used++;
-    int error = make_cwd(r, run->uid);
+    int error = make_cwd(r, run->uid, run->served ? job->server.uid : run->uid);
     if (error == 0)
         error = reopen_input(run);
     if (error == 0)
@@ -235,29 +252,38 @@ static int prepare(struct runner *r, struct job *job, struct run *run) {
     return error;
 }
 
+static int set_up(struct runner *r, struct job *job, struct run *run) {
+    int error = run->error != 0 ? run->error : job->error;
+    if (error == 0)
+        error = prepare(r, job, run);
+    run->oom_before = watch_oom_kills(r);
+    run->started_ns = now_ns();
+    return error == 0 ? spawner_of(job)->start(r, job, run) : error;
+}
+
+/* A run by exec is not started twice: its input may go. */
 static void close_input(struct run *run) {
-    if (run->in_fd >= 0)
+    if (run->in_fd >= 0 && !run->served)
         close(run->in_fd);
-    run->in_fd = -1;
+    if (!run->served)
+        run->in_fd = -1;
 }
 
 void spawn_start(struct runner *r, struct run *run) {
     struct job *job = r->job;
-    if (run->error == 0)
-        run->error = job->error;
-    if (run->error == 0)
-        run->error = prepare(r, job, run);
-    run->oom_before = watch_oom_kills(r);
-    run->started_ns = now_ns();
-    if (run->error == 0)
-        run->error = spawner_of(job)->start(r, job, run);
+    run->served = run->error == 0 && job->error == 0 && served_wanted(r, job, run);
+    if (!served_settled(job))
+        return;
+    run->error = set_up(r, job, run);
     close_input(run);
-    if (run->error != 0) {
+    if (!served_settled(job)) {
+        served_requeue(job, run);
+    } else if (run->error != 0) {
         remove_cwd(r, run);
         job_answer(r, run, OUTCOME_INTERNAL);
-        return;
+    } else {
+        run->state = RUN_RUNNING;
+        job_activate(job, run);
+        watch_begin(r, run);
     }
-    run->state = RUN_RUNNING;
-    job_activate(job, run);
-    watch_begin(r, run);
 }

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "procs.h"
+#include "served.h"
 
 /* Shortest distance of looks: 200 looks a second cost under 1 % of a CPU. Longest: bounds how late a flood of output is seen. */
 #define TICK_MIN_NS (5 * MS)
@@ -29,6 +30,8 @@
 #define CPU_ROUNDING_NS (20 * MS)
 /* After SIGKILL a process needs milliseconds, with gigabytes mapped a second. One that takes longer hangs in the kernel. */
 #define KILL_PATIENCE_NS (10 * SECOND)
+/* After which a served run is taken to be held by a tracer of the same uid. */
+#define SERVED_PATIENCE_NS (SECOND / 2)
 
 uint64_t watch_oom_kills(const struct runner *r) {
     char text[512];
@@ -68,9 +71,13 @@ void watch_kill(struct runner *r, struct run *run, unsigned over) {
         run->killed_ns = now;
     if (now - run->killed_ns > KILL_PATIENCE_NS)
         fatal(r, "processes of uid %u survive SIGKILL", (unsigned)run->uid);
+    if (run->served && now - run->killed_ns > SERVED_PATIENCE_NS) {
+        served_abandon(r);
+        return;
+    }
     /* Alone, the main process is not yet reaped, so its pid cannot mean another. The uid is killed as a whole else: a tracer
      * of the same uid could otherwise hold back the end of the main process. */
-    if (!procs_strangers(r) && run->state == RUN_RUNNING)
+    if ((run->served || !procs_strangers(r)) && run->state == RUN_RUNNING)
         kill(run->pid, SIGKILL);
     else
         procs_kill_uid(r, run->uid);
@@ -189,6 +196,7 @@ static void judge(struct runner *r, struct run *run, uint64_t now) {
 }
 
 static void look(struct runner *r, uint64_t now) {
+    served_watch(r);
     sample(r, now);
     for (struct run *run = r->job->active; run != NULL; run = run->next) {
         keep_losses(run);
@@ -198,7 +206,7 @@ static void look(struct runner *r, uint64_t now) {
 }
 
 uint64_t watch_deadline(const struct runner *r) {
-    uint64_t first = UINT64_MAX;
+    uint64_t first = r->job != NULL && !served_settled(r->job) ? r->job->server.check_ns : UINT64_MAX;
     for (const struct run *run = r->job == NULL ? NULL : r->job->active; run != NULL; run = run->next)
         first = minimum(first, run->check_ns);
     return first;
@@ -213,4 +221,5 @@ void watch_tick(struct runner *r, uint64_t now) {
     if (due)
         look(r, now);
     reap_drain(r, now);
+    served_settle(r, now);
 }

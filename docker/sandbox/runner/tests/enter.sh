@@ -9,10 +9,11 @@ cd "$root"
 mkdir -p box work tmp proc dev/shm dev/mqueue sys/fs/cgroup/memory opt/evalx usr etc
 for name in bin lib lib64 sbin; do [ -L "/$name" ] && ln -s "$(readlink "/$name")" "$name"; done
 mount --bind -o ro /usr usr
-touch dev/null opt/evalx/runner
+touch dev/null opt/evalx/runner opt/evalx/forkserver.so
 mount --bind /dev/null dev/null
 ln -s /proc/self/fd/1 dev/stdout
 mount --bind "$runner" opt/evalx/runner
+mount --bind "$programs/forkserver.so" opt/evalx/forkserver.so
 mkdir opt/evalx/programs && mount --bind "$programs" opt/evalx/programs
 mount -t proc proc proc
 mount -t mqueue mqueue dev/mqueue

@@ -20,8 +20,11 @@ PROGRAMS = Path(os.environ.get("PROGRAMS", HERE.parent / "build"))
 RUNNER = Path(os.environ.get("RUNNER", PROGRAMS / "runner"))
 # What a sandbox container has. The leak check at the end of a build with sanitizers traces the runner and needs more.
 CAPABILITIES = "+all" if "checked" in RUNNER.name else "-all,+chown,+dac_override,+fowner,+kill,+setuid,+setgid"
-PROBE = "/opt/evalx/programs/probe"
-TRIVIAL = "/opt/evalx/programs/trivial"
+# MODE=1 passes the same tests with programs that a fork server may serve.
+MODE = int(os.environ.get("MODE", "0"))
+SUFFIX = "-dynamic" if MODE == 1 else ""
+PROBE = f"/opt/evalx/programs/probe{SUFFIX}"
+TRIVIAL = f"/opt/evalx/programs/trivial{SUFFIX}"
 
 EXITED, SIGNALED, CPU, WALL, MEMORY, OUTPUT, CANCELLED, INTERNAL = range(8)
 JOB, FILE, INPUT, CANCEL, PING, PARALLEL = range(1, 7)
@@ -51,7 +54,7 @@ class Job:
     inputs: list[bytes] = field(default_factory=lambda: [b""])
     files: list[tuple[str, int, bytes]] = field(default_factory=list)
     job_id: int = 1
-    mode: int = 0
+    mode: int = MODE
     merge: bool = False
     parallel: int = 2
     cpu: float = 2.0
@@ -98,6 +101,7 @@ class Result:
     wall: float
     peak: int
     flags: int
+    served: bool
     stdout: bytes
     stderr: bytes
 
@@ -125,7 +129,7 @@ def parse_result(payload: bytes) -> Result:
     index, outcome, code, died, user, system, wall, peak, flags, size = struct.unpack_from("<IBiBQQQQBI", payload)
     rest = payload[struct.calcsize("<IBiBQQQQBI") :]
     cpu = (user + system) / 1e9
-    return Result(index, outcome, code, bool(died), cpu, wall / 1e9, peak, flags, rest[:size], rest[size:])
+    return Result(index, outcome, code, bool(died), cpu, wall / 1e9, peak, flags & ~8, bool(flags & 8), rest[:size], rest[size:])
 
 
 class Sandbox:
@@ -155,7 +159,7 @@ class Sandbox:
         assert self.process.stdout is not None
         self.stdin, self.stdout = self.process.stdin, self.process.stdout
         kind, payload = self.read()
-        assert (kind, payload) == (HELLO, struct.pack("<II", 1, 0)), (kind, payload)
+        assert (kind, payload) == (HELLO, struct.pack("<II", 1, 1)), (kind, payload)
 
     def __enter__(self) -> Sandbox:
         return self

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import time
 import unittest
+from pathlib import Path
 
 import harness
 
 
-def throughput(batches: int = 50, tests: int = 20) -> str:
+def throughput(mode: int, program: str, batches: int = 50, tests: int = 20) -> str:
     """Tests a second through one sandbox, batches one after the other, the best of three rounds."""
-    job = harness.Job([harness.TRIVIAL], inputs=[b"hello\n"] * tests, parallel=3).frames()
+    job = harness.Job([program], inputs=[b"hello\n"] * tests, parallel=3, mode=mode).frames()
     best = 0.0
     with harness.Sandbox() as sandbox:
         for _ in range(3):
@@ -20,7 +21,8 @@ def throughput(batches: int = 50, tests: int = 20) -> str:
                 sandbox.send(job)
                 sandbox.finish()
             best = max(best, batches * tests / (time.monotonic() - start))
-    return f"{harness.RUNNER.name}: {best:.0f} tests/s, batches of {tests}, exec mode, trivial static program"
+    name = ("exec", "fork server")[mode]
+    return f"{harness.RUNNER.name}: {best:.0f} tests/s, batches of {tests}, {name}, {Path(program).name}"
 
 
 if __name__ == "__main__":
@@ -28,5 +30,5 @@ if __name__ == "__main__":
     suite = unittest.defaultTestLoader.discover(str(harness.HERE), pattern=pattern)
     passed = unittest.TextTestRunner(verbosity=1).run(suite).wasSuccessful()
     if passed:
-        print(throughput())
+        print(throughput(harness.MODE, harness.TRIVIAL))
     sys.exit(not passed)

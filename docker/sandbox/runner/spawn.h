@@ -1,0 +1,26 @@
+/* One step that both ways of starting runs share: a process that becomes a program under a run's uid and limits. */
+#ifndef SPAWN_H
+#define SPAWN_H
+
+#include "runner.h"
+
+enum { CHILD_FDS = 4 };
+
+struct child {
+    const struct job *job;
+    char **envp;
+    uid_t uid;
+    uint64_t processes; /* RLIMIT_NPROC */
+    int fds[CHILD_FDS]; /* become 0, 1, 2, 3 */
+    int fd_count;
+    char cwd[32];
+    volatile int error; /* written by the child */
+};
+
+/* Fills child.cwd, starts it and returns its pid, or -errno. */
+pid_t spawn_program(struct runner *r, struct child *child);
+/* The private directory of a number, owned by `owner`: 0 or errno. */
+int make_cwd(const struct runner *r, uid_t number, uid_t owner);
+void name_cwd(char *path, size_t size, uid_t number);
+
+#endif

@@ -318,7 +318,8 @@ void served_settle(struct runner *r, uint64_t now) {
         sweep(r);
         return;
     }
-    if (now - server->ending_ns > SETTLE_PATIENCE_NS)
+    /* The caller's clock may have been read before the end began. */
+    if (now > server->ending_ns + SETTLE_PATIENCE_NS)
         fatal(r, "processes of uid %u survive SIGKILL", (unsigned)server->uid);
     if (server->check_ns <= now) {
         procs_kill_uid(r, server->uid);

@@ -1,0 +1,181 @@
+"""The fork server: the same results as by exec, whatever it does; and what is served, is served."""
+
+from __future__ import annotations
+
+import signal
+import time
+import unittest
+from pathlib import Path
+
+from harness import CANCEL, CANCELLED, CPU, EXITED, INTERNAL, MEMORY, MIB, OUTPUT, SIGNALED, WALL, Job, Report, Result, Sandbox, frame
+import struct
+
+PROGRAMS = "/opt/evalx/programs"
+PROBE = f"{PROGRAMS}/probe-dynamic"
+BREACH = f"{PROGRAMS}/breach"
+
+
+class Served(unittest.TestCase):
+    sandbox: Sandbox
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.sandbox = Sandbox()
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        assert cls.sandbox.close() == 0
+
+    def serve(self, *argv: object, inputs: list[bytes] | None = None, mode: int = 1, **options: object) -> Report:
+        words = list(map(str, argv))
+        report = self.sandbox.run(Job(words, inputs=inputs or [b"a", b"b", b"c"], mode=mode, **options))  # type: ignore[arg-type]
+        self.assertTrue(report.clean, report.why)
+        return report
+
+    def ways(self, results: list[Result]) -> set[bool]:
+        return {result.served for result in results}
+
+    # What is served
+
+    def test_ordinary_ends_are_served(self) -> None:
+        for argv, outcome, code in (
+            (("exit", 0), EXITED, 0),
+            (("exit", 42), EXITED, 42),
+            (("signal", int(signal.SIGSEGV)), SIGNALED, signal.SIGSEGV),
+            (("signal", int(signal.SIGABRT)), SIGNALED, signal.SIGABRT),
+        ):
+            for result in self.serve(PROBE, *argv).results:
+                self.assertEqual((result.outcome, result.code, result.served), (outcome, code, True))
+
+    def test_limits_are_served(self) -> None:
+        for argv, options, outcome in (
+            (("burn", 10), {"cpu": 0.2}, CPU),
+            (("sleep", 5000), {"wall": 0.2}, WALL),
+            (("stop",), {"wall": 0.2}, WALL),
+            (("touch", 500), {"memory": 64 * MIB}, MEMORY),
+            (("output", 1, 10001), {"output": 10000}, OUTPUT),
+            (("patient-flood", 2), {"output": 10000}, OUTPUT),
+        ):
+            for result in self.serve(PROBE, *argv, **options).results:  # type: ignore[arg-type]
+                self.assertEqual((result.outcome, result.served), (outcome, True), argv)
+
+    def test_whole_life_of_a_program(self) -> None:
+        inputs = [b"", b"one", b"x" * 60000]
+        for result, data in zip(self.serve(BREACH, "honest", inputs=inputs).results, inputs, strict=True):
+            self.assertEqual((result.outcome, result.code, result.served), (EXITED, 7, True))
+            self.assertEqual(result.stdout, data + b"|end")
+
+    def test_cpu_time_and_memory_as_by_exec(self) -> None:
+        for mode in (0, 1):
+            for result in self.serve(PROBE, "burn", 0.2, mode=mode).results:
+                self.assertEqual(result.served, mode == 1)
+                self.assertAlmostEqual(result.cpu, 0.2, delta=0.01)
+            for size in (16, 64, 200):
+                for result in self.serve(PROBE, "touch", size, mode=mode).results:
+                    self.assertAlmostEqual(result.peak, size * MIB, delta=0.05 * size * MIB + 2 * MIB)
+
+    def test_environment_is_only_what_was_asked_for(self) -> None:
+        texts = []
+        for mode in (0, 1):
+            one = self.serve(PROBE, "state", env=["A=1"], inputs=[b""], mode=mode).one
+            lines = one.stdout.decode().splitlines()
+            texts.append([line for line in lines if not line.startswith(("uid", "cwd", "limit6"))])
+        self.assertEqual(texts[0], texts[1])
+        for argument in (["A=1"], ["LD_LIBRARY_PATH=/nowhere"]):
+            one = self.serve(PROBE, "state", env=argument, inputs=[b""]).one
+            self.assertEqual((one.served, f"env {argument[0]}".encode() in one.stdout), (argument == ["A=1"], True))
+
+    def test_private_directories(self) -> None:
+        places = {result.stdout.split(b"cwd ")[1].split()[0] for result in self.serve(PROBE, "state").results}
+        self.assertEqual(len(places), 3)
+
+    # What is charged
+
+    def test_computing_before_main_is_on_every_bill(self) -> None:
+        for argv in ((BREACH, "early-burn"), (BREACH, "constructor-burn")):
+            for result in self.serve(*argv).results:
+                self.assertTrue(result.served)
+                self.assertAlmostEqual(result.cpu, 0.05, delta=0.015)
+            for result in self.serve(*argv, cpu=0.03).results:
+                self.assertEqual(result.outcome, CPU)
+        for result in self.serve(f"{PROGRAMS}/ifunc").results:
+            self.assertGreater(result.cpu, 0.03)
+        for result in self.serve(BREACH, "early-touch").results:
+            self.assertGreater(result.peak, 40 * MIB)
+        for result in self.serve(BREACH, "early-touch", memory=30 * MIB).results:
+            self.assertEqual(result.outcome, MEMORY)
+
+    # What falls back
+
+    def check_fallback(self, *argv: object, started: int = 0, **options: object) -> None:
+        start = time.monotonic()
+        results = self.serve(*argv, inputs=[b"a", b"b", b"c", b"d", b"e"], **options).results
+        self.assertLess(time.monotonic() - start, 2)
+        self.assertEqual([(r.outcome, r.code, r.stdout) for r in results], [(EXITED, 7, bytes([97 + i]) + b"|end") for i in range(5)])
+        self.assertLessEqual(sum(result.served for result in results), started, argv)
+
+    def test_server_that_breaks_the_protocol(self) -> None:
+        for how, served in {
+            "silent": 0, "dies": 0, "flood": 0, "long": 0, "lie-early": 0, "lie": 0, "hang-later": 2, "die-later": 2, "stray": 0,
+            "own-child": 0, "twice": 0, "wrong-number": 0, "fork-later": 1, "early-thread": 0,
+        }.items():  # fmt: skip
+            for parallel in (1, 3):
+                with self.subTest(how=how, parallel=parallel):
+                    self.check_fallback(BREACH, how, started=served, parallel=parallel)
+
+    def test_server_that_computes_for_its_tests(self) -> None:
+        results = self.serve(BREACH, "compute").results
+        self.assertEqual(self.ways(results), {False})
+
+    def test_output_before_main(self) -> None:
+        for result in self.serve(BREACH, "early-write").results:
+            self.assertEqual((result.stdout[:6], result.served), (b"early ", False))
+
+    def test_threads_of_a_constructor(self) -> None:
+        self.check_fallback(BREACH, "constructor-thread")
+
+    def test_static_programs_and_scripts(self) -> None:
+        self.assertEqual(self.ways(self.serve(f"{PROGRAMS}/probe", "exit", 0).results), {False})
+        script = [("main", 0o755, b"#!/bin/sh\ncat\n")]
+        self.assertEqual([r.stdout for r in self.serve("/box/main", files=script).results], [b"a", b"b", b"c"])
+        broken = [("main", 0o755, b"\x7fELF" + b"\x02" * 60)]
+        self.assertEqual({r.outcome for r in self.serve("/box/main", files=broken).results}, {INTERNAL})
+
+    def test_programs_that_fork(self) -> None:
+        for result in self.serve(PROBE, "waited-children", 3, 0.02).results:
+            self.assertEqual((result.outcome, result.served), (EXITED, False))
+            self.assertAlmostEqual(result.cpu, 0.06, delta=0.03)
+        for result in self.serve(PROBE, "threads", 100, processes=10).results:
+            self.assertEqual(result.stdout, b"9\n")
+
+    def test_second_start_finds_nothing_of_the_first(self) -> None:
+        self.assertEqual([r.code for r in self.serve(BREACH, "honest", "leave", parallel=1).results], [0, 0, 0])
+
+    def test_signals_that_others_may_have_sent(self) -> None:
+        for number in (signal.SIGKILL, signal.SIGTERM):
+            results = self.serve(BREACH, "honest", "kill-all", int(number), inputs=[b"x"] * 6, parallel=3).results
+            # kill(-1) spares its caller, and by exec there is nobody else to hit.
+            self.assertEqual([(r.outcome, r.code, r.stdout) for r in results], [(EXITED, 7, b"x|end")] * 6)
+        for result in self.serve(BREACH, "honest", "raise").results:
+            self.assertEqual((result.outcome, result.code, result.served), (SIGNALED, signal.SIGUSR1, False))
+
+    def test_a_thousand_runs_leak_nothing(self) -> None:
+        descriptors = Path(f"/proc/{self.sandbox.pid}/fd")
+        self.serve(PROBE, "exit", 0)
+        before = len(list(descriptors.iterdir()))
+        results = self.serve(PROBE, "exit", 0, inputs=[b"x"] * 1000, parallel=3).results
+        self.assertEqual((len(results), self.ways(results)), (1000, {True}))
+        self.check_fallback(BREACH, "hang-later", started=2)
+        self.assertEqual(len(list(descriptors.iterdir())), before)
+
+    def test_cancel(self) -> None:
+        for argv in ((PROBE, "sleep", "3000"), (BREACH, "silent", "leave")):
+            self.sandbox.send(Job(list(argv), inputs=[b""] * 6, mode=1, job_id=7).frames())
+            time.sleep(0.1)
+            self.sandbox.send(frame(CANCEL, struct.pack("<II", 7, 0)))
+            report = self.sandbox.finish()
+            self.assertEqual(([r.outcome for r in report.results], report.clean), ([CANCELLED] * 6, True))
+
+
+if __name__ == "__main__":
+    unittest.main()

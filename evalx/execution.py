@@ -13,9 +13,10 @@ import msgspec
 from evalx.errors import SandboxFaultError
 from evalx.languages import CompileStep, Language
 from evalx.messages import CompileReport, Limits, Submission, TestCase, TestResult, text_or_base64
+from evalx.metrics import RUNS
 from evalx.sandbox.checkers import compare
 from evalx.sandbox.container import Collected
-from evalx.sandbox.protocol import Bounds, File, Job, ResultFlag, RunResult
+from evalx.sandbox.protocol import Bounds, File, Job, Mode, ResultFlag, RunResult
 from evalx.sandbox.runtime import OnResult
 from evalx.verdicts import PASSED, Outcome, Verdict, of_outcome
 
@@ -32,6 +33,7 @@ _LIMIT_NAMES = {
     Outcome.MEMORY_LIMIT: "memory",
     Outcome.OUTPUT_LIMIT: "output",
 }
+_MODES = {"exec": Mode.EXEC, "fork_server": Mode.FORK_SERVER}
 
 
 class Sandbox(Protocol):
@@ -85,6 +87,7 @@ async def run_tests(
 
     def on_result(run: RunResult) -> int | None:
         test = submission.tests[run.index]
+        RUNS.labels("fork_server" if ResultFlag.SERVED in run.flags else "exec").inc()
         result = results[run.index] = _test_result(run, test, language, submission)
         if on_test is not None:
             on_test(result)
@@ -135,6 +138,8 @@ def _run_job(language: Language, files: tuple[File, ...], submission: Submission
         files=files,
         inputs=inputs,
         parallel=len(inputs),
+        # One start and one fork cost more than one start.
+        mode=_MODES[language.run.mode] if len(inputs) > 1 else Mode.EXEC,
     )
 
 

@@ -178,6 +178,7 @@ class Settings(BaseSettings):
         10, ge=0, le=99, validation_alias=_original("POOL_SCALE_DOWN_THRESHOLD"), description="per cent in use: remove"
     )
     container_max_batches: int = Field(1000, ge=1, description="batches after which a container is retired")
+    fork_server: bool = Field(True, description="start a native program once for all its tests, where that is possible")
     sandbox_work_bytes: int = Field(256 * _MIB, ge=16 * _MIB, description="each writable place of a container")
 
     # Times

@@ -12,7 +12,7 @@ from functools import cached_property
 from importlib import resources
 from importlib.resources.abc import Traversable
 from types import MappingProxyType
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
@@ -51,10 +51,14 @@ class CompileStep(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class RunStep(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How the program is run, in a private, empty directory; `{memory_mb}` in `argv` is the limit in whole MiB."""
+    """How the program is run, in a private, empty directory; `{memory_mb}` in `argv` is the limit in whole MiB.
+
+    `mode`: `fork_server` starts a native program once for all tests where that is possible; see docs/sandbox.md.
+    """
 
     argv: _Argv
     env: _Env = ()
+    mode: Literal["exec", "fork_server"] = "exec"
 
 
 class Memory(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

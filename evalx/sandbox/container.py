@@ -21,7 +21,7 @@ import structlog
 
 from evalx.errors import DockerUnavailableError, SandboxFaultError
 from evalx.sandbox import protocol
-from evalx.sandbox.protocol import CollectFailed, Done, Event, File, Hello, Job, RunResult
+from evalx.sandbox.protocol import CollectFailed, Done, Event, File, Hello, Job, Mode, RunResult
 
 log = structlog.get_logger(__name__)
 
@@ -302,4 +302,6 @@ class Container:
     def _longest(job: Job) -> float:
         """Seconds that a correct runner can need: the runs one after another in the worst case, and the grace."""
         rounds = -(-len(job.inputs) // max(1, job.parallel))
+        # Runs of a fork server that turns out to be unusable are done once more.
+        rounds *= 2 if job.mode is Mode.FORK_SERVER else 1
         return rounds * job.bounds.wall_time_ms / 1000 + JOB_GRACE_S

@@ -63,7 +63,7 @@ class Reply(IntEnum):
 
 
 class Mode(IntEnum):
-    """How the runs of a job are started."""
+    """How the runs of a job are started. The runner falls back to ``EXEC`` by itself, with the same results."""
 
     EXEC = 0
     FORK_SERVER = 1
@@ -76,6 +76,8 @@ class ResultFlag(IntFlag):
     STDOUT_CUT = 1
     STDERR_CUT = 2
     CONTAINER_OUT_OF_MEMORY = 4
+    #: A fork of a program that was started once for the whole job, not a start of its own.
+    SERVED = 8
 
 
 class File(msgspec.Struct, frozen=True, gc=False):
@@ -141,7 +143,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Hello(msgspec.Struct, frozen=True, gc=False):
-    """The runner is up and speaks this version."""
+    """The runner is up and speaks this version. Bit 0 of ``features``: a fork server is installed."""
 
     version: int
     features: int

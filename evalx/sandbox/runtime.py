@@ -14,7 +14,7 @@ import orjson
 from evalx.errors import DockerUnavailableError
 from evalx.sandbox.container import LABEL_OWNER, LABEL_SCOPE, Collected, Container, ContainerSpec
 from evalx.sandbox.pool import Pool, PoolLimits, close_docker, open_docker, toolchain_digest
-from evalx.sandbox.protocol import Job, RunResult
+from evalx.sandbox.protocol import Job, Mode, RunResult
 from evalx.sandbox.slots import CpuSlots
 from evalx.settings import Settings
 
@@ -138,7 +138,8 @@ class SandboxRuntime:
             self._slots.take(want, rank) as granted,
             self._pool.acquire(self._specs[image].image) as container,
         ):
-            return await _run(container, msgspec.structs.replace(job, parallel=granted), on_result)
+            mode = job.mode if self._settings.fork_server else Mode.EXEC
+            return await _run(container, msgspec.structs.replace(job, parallel=granted, mode=mode), on_result)
 
 
 async def _run(container: Container, job: Job, on_result: OnResult) -> Collected:

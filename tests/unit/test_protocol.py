@@ -112,7 +112,7 @@ def test_small_requests():
 
 def test_every_reply():
     stream = (
-        frame(0x81, struct.pack("<II", 1, 0))
+        frame(0x81, struct.pack("<II", 1, 1))
         + frame(0x82, result_payload())
         + frame(0x83, struct.pack("<I", 0o755) + text16(b"a/b.class") + b"\xca\xfe")
         + frame(0x84, struct.pack("<I", 9) + b"\x00" + b"two processes left")
@@ -120,7 +120,7 @@ def test_every_reply():
         + frame(0x87, b"not a regular file")
     )
     assert read(stream) == [
-        Hello(1, 0),
+        Hello(1, 1),
         RunResult(
             index=3,
             outcome=Outcome.EXITED,

@@ -129,7 +129,9 @@ def parse_result(payload: bytes) -> Result:
     index, outcome, code, died, user, system, wall, peak, flags, size = struct.unpack_from("<IBiBQQQQBI", payload)
     rest = payload[struct.calcsize("<IBiBQQQQBI") :]
     cpu = (user + system) / 1e9
-    return Result(index, outcome, code, bool(died), cpu, wall / 1e9, peak, flags & ~8, bool(flags & 8), rest[:size], rest[size:])
+    return Result(
+        index, outcome, code, bool(died), cpu, wall / 1e9, peak, flags & ~8, bool(flags & 8), rest[:size], rest[size:]
+    )
 
 
 class Sandbox:

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import signal
+import struct
 import time
 import unittest
 from pathlib import Path
 
-from harness import CANCEL, CANCELLED, CPU, EXITED, INTERNAL, MEMORY, MIB, OUTPUT, SIGNALED, WALL, Job, Report, Result, Sandbox, frame
-import struct
+from harness import (
+    CANCEL,
+    CANCELLED,
+    CPU,
+    EXITED,
+    INTERNAL,
+    MEMORY,
+    MIB,
+    OUTPUT,
+    SIGNALED,
+    WALL,
+    Job,
+    Report,
+    Result,
+    Sandbox,
+    frame,
+)
 
 PROGRAMS = "/opt/evalx/programs"
 PROBE = f"{PROGRAMS}/probe-dynamic"
@@ -109,15 +125,17 @@ class Served(unittest.TestCase):
 
     def check_fallback(self, *argv: object, started: int = 0, **options: object) -> None:
         start = time.monotonic()
-        results = self.serve(*argv, inputs=[b"a", b"b", b"c", b"d", b"e"], **options).results
+        inputs = [b"a", b"b", b"c", b"d", b"e"]
+        results = self.serve(*argv, inputs=inputs, **options).results
         self.assertLess(time.monotonic() - start, 2)
-        self.assertEqual([(r.outcome, r.code, r.stdout) for r in results], [(EXITED, 7, bytes([97 + i]) + b"|end") for i in range(5)])
+        self.assertEqual([(r.outcome, r.code) for r in results], [(EXITED, 7)] * 5)
+        self.assertEqual([r.stdout for r in results], [data + b"|end" for data in inputs])
         self.assertLessEqual(sum(result.served for result in results), started, argv)
 
     def test_server_that_breaks_the_protocol(self) -> None:
         for how, served in {
-            "silent": 0, "dies": 0, "flood": 0, "long": 0, "lie-early": 0, "lie": 0, "hang-later": 2, "die-later": 2, "stray": 0,
-            "own-child": 0, "twice": 0, "wrong-number": 0, "fork-later": 1, "early-thread": 0,
+            "silent": 0, "dies": 0, "flood": 0, "long": 0, "lie-early": 0, "lie": 0, "hang-later": 2, "die-later": 2,
+            "stray": 0, "own-child": 0, "twice": 0, "wrong-number": 0, "fork-later": 1, "early-thread": 0,
         }.items():  # fmt: skip
             for parallel in (1, 3):
                 with self.subTest(how=how, parallel=parallel):

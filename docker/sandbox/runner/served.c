@@ -12,6 +12,7 @@
  *   - Its CPU time until it was ready, as the kernel knows it, is added to each test; likewise its peak memory counts for each. What
  *     it uses afterwards is bounded by an allowance per fork, so it cannot compute for the tests either.
  *   - It must not touch what would be the standard descriptors of a test before it is ready.
+ *   - The captures of a test are sealed when it has ended: the server and other tests may have kept descriptors of them.
  *   - It has a time limit for each answer.
  *
  * Served tests share one uid, so they cannot be told apart once one of them creates a process or thread. None may: the first
@@ -243,6 +244,11 @@ void served_abandon(struct runner *r) {
     }
 }
 
+/* Fails if the program has sealed it, or if somebody holds a mapping through which it could still be changed. */
+static bool seal(int fd) {
+    return fd < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) == 0;
+}
+
 static bool is_trusted(const struct server *server) { return server->state == SERVER_UP || server->state == SERVER_RETIRED; }
 
 struct run *served_check(struct runner *r, pid_t pid, struct run *run) {
@@ -253,11 +259,13 @@ struct run *served_check(struct runner *r, pid_t pid, struct run *run) {
     bool up = server->state == SERVER_UP;
     if (died)
         server->pid = 0;
-    if ((died && up) || (served && (procs_strangers(r) || (up && !within_allowance(server))))) {
-        served_abandon(r);
-        return served ? NULL : run;
-    }
-    return run;
+    bool breach = died && up;
+    if (served)
+        breach = procs_strangers(r) || (up && !within_allowance(server)) || !seal(run->out_fd) || !seal(run->err_fd);
+    if (!breach)
+        return run;
+    served_abandon(r);
+    return served ? NULL : run;
 }
 
 /* Signals that the kernel sends for what the program itself does. Anybody may send them, but that hits the server too. */

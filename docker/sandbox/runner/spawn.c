@@ -132,7 +132,7 @@ static int reopen_input(struct run *run) {
  * O_APPEND makes them behave like a pipe where a seek or a reopened /dev/stdout would otherwise overwrite earlier output.
  */
 static int open_capture(const char *name, int *fd) {
-    *fd = memfd_create(name, MFD_CLOEXEC);
+    *fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (*fd < 0 || fcntl(*fd, F_SETFL, O_APPEND) < 0)
         return errno;
     return 0;

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -58,7 +59,7 @@ static void take(const int *fds, char **env) {
 static pid_t fork_with(int flags) { return (pid_t)syscall(SYS_clone, flags | SIGCHLD, 0, 0, 0, 0); }
 
 static void forever(const char *how, char **env) {
-    int fds[3];
+    int fds[3], kept = -1;
     if (strcmp(how, "silent") == 0)
         sleeper(NULL);
     if (strcmp(how, "dies") == 0)
@@ -75,6 +76,12 @@ static void forever(const char *how, char **env) {
     say(0);
     for (int count = 1;; count++) {
         uint32_t sequence = hear(fds);
+        if (strcmp(how, "keep-file") == 0) {
+            (void)!write(kept, "forged", 6);
+            (void)!ftruncate(kept, 1);
+            close(kept);
+            kept = dup(fds[1]);
+        }
         if (strcmp(how, "lie") == 0) {
             say(sequence);
             continue;
@@ -93,6 +100,8 @@ static void forever(const char *how, char **env) {
             take(fds, env);
             return;
         }
+        if (strcmp(how, "keep-map") == 0)
+            mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fds[1], 0);
         for (int i = 0; i < 3; i++)
             close(fds[i]);
         if (strcmp(how, "compute") == 0)
@@ -151,6 +160,12 @@ int main(int argc, char **argv) {
         unlink("/tmp/left");
         return 0;
     }
+    if (strcmp(what, "seal") == 0)
+        fcntl(1, F_ADD_SEALS, F_SEAL_SEAL);
+    if (strcmp(what, "trace") == 0)
+        for (pid_t pid = 2; pid < 3000; pid++)
+            if (pid != getpid())
+                ptrace(PTRACE_SEIZE, pid, NULL, NULL);
     if (strcmp(what, "raise") == 0)
         return raise(SIGUSR1);
     atexit(at_end);

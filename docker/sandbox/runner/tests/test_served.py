@@ -136,10 +136,19 @@ class Served(unittest.TestCase):
         for how, served in {
             "silent": 0, "dies": 0, "flood": 0, "long": 0, "lie-early": 0, "lie": 0, "hang-later": 2, "die-later": 2,
             "stray": 0, "own-child": 0, "twice": 0, "wrong-number": 0, "fork-later": 1, "early-thread": 0,
+            "keep-map": 0,
         }.items():  # fmt: skip
             for parallel in (1, 3):
                 with self.subTest(how=how, parallel=parallel):
                     self.check_fallback(BREACH, how, started=served, parallel=parallel)
+
+    def test_captures_that_others_could_change(self) -> None:
+        self.check_fallback(BREACH, "honest", "seal")
+        # At each request the server tries to change the output of the test before.
+        self.check_fallback(BREACH, "keep-file", parallel=1, started=5)
+
+    def test_tests_that_trace_each_other(self) -> None:
+        self.check_fallback(BREACH, "honest", "trace", parallel=3, started=5)
 
     def test_server_that_computes_for_its_tests(self) -> None:
         results = self.serve(BREACH, "compute").results

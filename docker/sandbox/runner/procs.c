@@ -99,10 +99,11 @@ static uint64_t children_cpu(const struct runner *r, pid_t pid) {
 }
 
 uint64_t procs_cpu(pid_t pid) {
-    /* Nanoseconds, where /proc/<pid>/stat has only ticks of 10 ms. */
+    /* Nanoseconds, where /proc/<pid>/stat has only ticks of 10 ms. The kernel's own encoding of "CPU clock of that process":
+     * clock_getcpuclockid() would make it with one more system call. */
     struct timespec used;
-    clockid_t clock;
-    if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &used) != 0)
+    const clockid_t clock = (clockid_t)((~(unsigned)pid << 3) | 2u);
+    if (pid <= 0 || clock_gettime(clock, &used) != 0)
         return 0;
     return (uint64_t)used.tv_sec * SECOND + (uint64_t)used.tv_nsec;
 }

@@ -108,7 +108,7 @@ static void reap_one(struct runner *r, pid_t pid, uid_t uid) {
     struct run *run = served_check(r, pid, run_of(r, pid, uid));
     /* Before reaping: while the zombie holds its pid, nobody can bring the pid counter back to it unseen. */
     bool is_main = run != NULL && run->pid == pid && run->state == RUN_RUNNING;
-    bool alone = is_main && !procs_strangers(r);
+    bool alone = is_main && (run->served /* checked just now */ || !procs_strangers(r));
     if (wait4(pid, &status, 0, &usage) != pid || run == NULL)
         return;
     charge(run, &usage);

@@ -191,14 +191,15 @@ static void retire(struct server *server) {
 int served_start(struct runner *r, struct job *job, struct run *run) {
     struct server *server = &job->server;
     server->forks++;
+    bool last = server->forks == job->spec.runs;
     if (!send_request(server, run) || !hear_answer(server, server->forks) || (run->pid = procs_adopt(r)) < 0 ||
-        !within_allowance(server)) {
+        (last && !within_allowance(server))) {
         served_abandon(r);
         return 0;
     }
     run->user_ns = server->start_ns;
     run->peak = server->start_peak;
-    if (server->forks == job->spec.runs)
+    if (last)
         retire(server);
     return 0;
 }

@@ -9,15 +9,15 @@
  * .preinit_array) or later (a test of the same uid may signal and trace it). So nothing that it says is believed, not even a pid:
  *   - One request is under way at a time. After it exactly one pid more must have been given out in this pid namespace
  *     (procs.h), and it must be the runner's own child. Anything else is a breach.
- *   - Its CPU time until it was ready, as the kernel knows it, is added to each test; likewise its peak memory counts for each. What
- *     it uses afterwards is bounded by an allowance per fork, so it cannot compute for the tests either.
+ *   - Its CPU time until it was ready, as the kernel knows it, is added to each test, and its peak memory counts for each. What it
+ *     uses afterwards is bounded by an allowance per fork, so it cannot compute for the tests either.
  *   - It must not touch what would be the standard descriptors of a test before it is ready.
  *   - The captures of a test are sealed when it has ended: the server and other tests may have kept descriptors of them.
  *   - It has a time limit for each answer.
  *
  * Served tests share one uid, so they cannot be told apart once one of them creates a process or thread. None may: the first
- * stranger among them (procs.h) is a breach too, although an honest one, and with exec each test has its own uid again. RLIMIT_NPROC
- * therefore is higher here, as an attempt must succeed to be seen.
+ * stranger among them (procs.h) is a breach too, although an honest one, and with exec each test has its own uid again.
+ * RLIMIT_NPROC therefore is higher here, as an attempt must succeed to be seen.
  *
  * After a breach everything of the uid is killed, and when all is gone (SERVER_ENDING to SERVER_GONE) what it left in shared
  * places is removed, and the tests that have no result yet run by exec. A result that was sent before stands: at the moment it was

@@ -156,7 +156,7 @@ int main(int argc, char **argv) {
             return 5;
         if (fork_with(0) == 0)
             _exit(0);
-        usleep(30000);
+        usleep(200000); /* longer than it takes to see the fork */
         unlink("/tmp/left");
         return 0;
     }

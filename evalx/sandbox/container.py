@@ -111,7 +111,7 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
         bounds = f"size={self.work_bytes},nr_inodes={self.work_inodes},nosuid,nodev"
         return {
             "/box": f"{bounds},exec,mode=0755",
-            "/work": f"{bounds},noexec,mode=0711",
+            "/scratch": f"{bounds},noexec,mode=0711",
             "/tmp": f"{bounds},noexec,mode=1777",
             "/dev/shm": f"{bounds},noexec,mode=1777",
         }

@@ -142,7 +142,7 @@ static int open_place(struct runner *r, const char *path, mode_t mode) {
 static void open_places(struct runner *r) {
     r->proc_fd = open_directory(r, "/proc", true);
     r->box_fd = open_place(r, "/box", 0755);
-    r->work_fd = open_place(r, "/work", 0711);
+    r->work_fd = open_place(r, "/scratch", 0711);
     r->tmp_fd = open_place(r, "/tmp", 01777);
     r->shm_fd = open_place(r, "/dev/shm", 01777);
     r->mqueue_fd = open_directory(r, "/dev/mqueue", false);

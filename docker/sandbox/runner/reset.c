@@ -103,7 +103,7 @@ static void reset_ipc(struct runner *r) {
 
 static void reset_places(struct runner *r) {
     const struct { int fd; const char *name; } places[] = {
-        {r->box_fd, "/box"}, {r->work_fd, "/work"}, {r->tmp_fd, "/tmp"}, {r->shm_fd, "/dev/shm"}, {r->mqueue_fd, "/dev/mqueue"},
+        {r->box_fd, "/box"}, {r->work_fd, "/scratch"}, {r->tmp_fd, "/tmp"}, {r->shm_fd, "/dev/shm"}, {r->mqueue_fd, "/dev/mqueue"},
     };
     for (size_t i = 0; i < sizeof places / sizeof *places; i++)
         if (places[i].fd >= 0 && (!tree_empty(places[i].fd) || !tree_is_empty(places[i].fd)))

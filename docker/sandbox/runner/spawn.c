@@ -138,7 +138,7 @@ static int open_capture(const char *name, int *fd) {
     return 0;
 }
 
-void name_cwd(char *path, size_t size, uid_t number) { snprintf(path, size, "/work/%u", (unsigned)number); }
+void name_cwd(char *path, size_t size, uid_t number) { snprintf(path, size, "/scratch/%u", (unsigned)number); }
 
 pid_t spawn_program(struct runner *r, struct child *child) {
     name_cwd(child->cwd, sizeof child->cwd, child->uid);

@@ -6,7 +6,7 @@ root=$1 runner=$2 programs=$3 cgroup=$4 caps=$5
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 root "$root"
 cd "$root"
-mkdir -p box work tmp proc dev/shm dev/mqueue sys/fs/cgroup/memory opt/evalx usr etc
+mkdir -p box scratch tmp proc dev/shm dev/mqueue sys/fs/cgroup/memory opt/evalx usr etc
 for name in bin lib lib64 sbin; do [ -L "/$name" ] && ln -s "$(readlink "/$name")" "$name"; done
 mount --bind -o ro /usr usr
 touch dev/null opt/evalx/runner opt/evalx/forkserver.so
@@ -18,7 +18,7 @@ mkdir opt/evalx/programs && mount --bind "$programs" opt/evalx/programs
 mount -t proc proc proc
 mount -t mqueue mqueue dev/mqueue
 mount -t tmpfs -o mode=755,size=256m box box
-mount -t tmpfs -o mode=755,noexec,size=256m,nr_inodes=100k work work
+mount -t tmpfs -o mode=755,noexec,size=256m,nr_inodes=100k scratch scratch
 mount -t tmpfs -o mode=1777,size=256m,nr_inodes=100k tmp tmp
 mount -t tmpfs -o mode=1777,size=256m,nr_inodes=100k shm dev/shm
 if [ "$cgroup" != - ]; then

@@ -415,7 +415,7 @@ static int do_attack(char **a) {
     printf("nice %d\n", setpriority(PRIO_PROCESS, 1, 19));
     printf("box %d\n", open("/box/new", O_CREAT | O_WRONLY, 0600));
     printf("prlimit %d\n", prlimit(1, RLIMIT_NOFILE, &(struct rlimit){1, 1}, NULL));
-    DIR *work = opendir("/work");
+    DIR *work = opendir("/scratch");
     printf("work %d\n", work == NULL ? -1 : 0);
     return 0;
 }

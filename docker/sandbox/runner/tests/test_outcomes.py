@@ -198,7 +198,7 @@ class Environment(unittest.TestCase):
             uid = sandbox.uid_base
             for line in (
                 f"uid {uid} {uid} gid {uid} {uid} groups 0 sid 1",
-                f"cwd /work/{uid + MODE} mode 700 owner {uid}",
+                f"cwd /scratch/{uid + MODE} mode 700 owner {uid}",
                 "umask 022 nnp 1",
                 "signals blocked 0 changed 0",
                 "fds 3",

@@ -41,7 +41,8 @@ class Reset(unittest.TestCase):
 
     def test_the_runs_of_a_job_see_one_another_only_in_shared_places(self) -> None:
         with Sandbox() as sandbox:
-            script = "echo $$ > mine; ls /scratch; cat /scratch/*/mine; for i in 0 1 2 3; do cat /scratch/$((BASE+i))/mine; done"
+            look = "ls /scratch; cat /scratch/*/mine; for i in 0 1 2 3; do cat /scratch/$((BASE+i))/mine; done"
+            script = "echo $$ > mine; " + look
             job = Job(["sh", "-c", script], inputs=[b""] * 3, env=[f"BASE={sandbox.uid_base}"])
             for result in sandbox.run(job).results:
                 self.assertEqual(len(result.stdout.split()), 1)

@@ -16,7 +16,7 @@ class Reset(unittest.TestCase):
                 report = sandbox.probe("litter", place, depth)
                 self.assertEqual((report.one.outcome, report.one.code), (EXITED, 0), place)
                 self.assertTrue(report.clean, report.why)
-            for place in ("box", "work", "tmp", "dev/shm", "dev/mqueue"):
+            for place in ("box", "scratch", "tmp", "dev/shm", "dev/mqueue"):
                 self.assertEqual(list(Path(f"/proc/{sandbox.pid}/root/{place}").iterdir()), [])
 
     def test_uids_are_never_used_again(self) -> None:

@@ -182,8 +182,9 @@ class Settings(BaseSettings):
     sandbox_work_bytes: int = Field(256 * _MIB, ge=16 * _MIB, description="each writable place of a container")
 
     # Times
-    # 50 ms: a healthy Redis answers in under 1; judging again costs about as much as waiting longer would.
-    redis_timeout_ms: int = Field(50, ge=1, description="after which the cache counts as away")
+    # 200 ms: a healthy Redis answers in under 1, but a machine whose cores are all judging has kept it waiting for over 50
+    # (measured), and what is lost then are attempt counts and cached answers. Redis away costs this once a second.
+    redis_timeout_ms: int = Field(200, ge=1, description="after which the cache counts as away")
     # A week: longer than any contest, and the memory limit evicts what is not asked for.
     result_cache_ttl_s: int = Field(7 * 24 * 3600, ge=1, description="how long a result is remembered")
     # 10 s: the platform's usual grace is 15 s or more before it kills, and containers must go in the rest.

@@ -133,7 +133,8 @@ class Worker:
             await asyncio.wait_for(self._app.stop(), FAUST_STOP_TIMEOUT_S)
 
     def _lane_of(self, partition: Any) -> str:
-        return self._settings.lane_of[partition.partition]
+        """A partition that was added while the worker runs has no lane yet; the lowest one judges it all the same."""
+        return self._settings.lane_of.get(partition.partition, self._settings.lanes[-1].name)
 
     async def _is_ready(self) -> dict[str, bool]:
         return {"kafka": bool(self._flow.assigned), "redis": await self._store.ping(), "docker": self._sandbox.alive}

@@ -182,8 +182,8 @@ class Settings(BaseSettings):
     sandbox_work_bytes: int = Field(256 * _MIB, ge=16 * _MIB, description="each writable place of a container")
 
     # Times
-    # 200 ms: a healthy Redis answers in under 1, but a machine whose cores are all judging has kept it waiting for over 50
-    # (measured), and what is lost then are attempt counts and cached answers. Redis away costs this once a second.
+    # 200 ms: a healthy Redis answers in under 1, but a machine whose cores are all judging has kept it waiting for over
+    # 50 (measured), and then attempt counts and cached answers are lost. A Redis that is away costs this once a second.
     redis_timeout_ms: int = Field(200, ge=1, description="after which the cache counts as away")
     # A week: longer than any contest, and the memory limit evicts what is not asked for.
     result_cache_ttl_s: int = Field(7 * 24 * 3600, ge=1, description="how long a result is remembered")

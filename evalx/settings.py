@@ -161,7 +161,7 @@ class Settings(BaseSettings):
         description="containers kept warm in all; unset = one an image",
     )
     max_concurrent_containers: int = Field(
-        500, ge=1, validation_alias=_original("MAX_CONCURRENT_CONTAINERS"), description="over all workers' hosts"
+        500, ge=1, validation_alias=_original("MAX_CONCURRENT_CONTAINERS"), description="upper bound of container_cap"
     )
     # At least one for each of the five images, or two languages would take turns in evicting each other.
     container_cap: int = Field(
@@ -171,6 +171,7 @@ class Settings(BaseSettings):
         ge=1,
         description="containers of this worker; unset = 2 x cpu_slots, at least 5",
     )
+    # Read and checked, since the original project has them; the pool does not scale by them yet.
     pool_scale_up_threshold: int = Field(
         90, ge=1, le=100, validation_alias=_original("POOL_SCALE_UP_THRESHOLD"), description="per cent in use: add"
     )

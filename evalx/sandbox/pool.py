@@ -91,10 +91,11 @@ class Pool:
 
     @contextlib.asynccontextmanager
     async def acquire(self, image: str) -> AsyncIterator[Container]:
-        """Hold a container of the image; afterwards it is reused, unless ``discard`` was called or an error passes.
+        """Hold a container of the image; it is used again only if its last job ended in a verified reset.
 
         Raises:
             DockerUnavailableError: the daemon cannot start one.
+            SandboxFaultError: a container started, but its runner did not.
         """
         container = await self._take(image)
         clean = False
@@ -105,7 +106,7 @@ class Pool:
             await asyncio.shield(self._give_back(container, clean))
 
     async def close(self) -> None:
-        """Remove every container, also those that are still in use."""
+        """Remove every idle container; one that is in use goes when it is given back."""
         self._closing = True
         for task in self._tasks:
             task.cancel()
@@ -121,17 +122,16 @@ class Pool:
         return self._live
 
     async def _take(self, image: str) -> Container:
-        while True:
-            async with self._changed:
-                while not (container := self._pop_idle(image)) and not await self._make_room():
-                    await self._changed.wait()
-            if container is not None:
-                return container
-            try:
-                return await self._start(image, reserved=True)
-            except DockerUnavailableError:
-                await asyncio.sleep(START_RETRY_PAUSE_S)
-                raise
+        async with self._changed:
+            while not (container := self._pop_idle(image)) and not await self._make_room():
+                await self._changed.wait()
+        if container is not None:
+            return container
+        try:
+            return await self._start(image, reserved=True)
+        except DockerUnavailableError:
+            await asyncio.sleep(START_RETRY_PAUSE_S)
+            raise
 
     async def _warm(self, image: str) -> None:
         await self._put_idle(await self._start(image))
@@ -207,6 +207,10 @@ class Pool:
         except SandboxFaultError as error:
             log.warning("container_lost", container=entry.container.id, error=str(error))
             await self._destroy(entry.container, "dead")
+        except asyncio.CancelledError:
+            # ``close`` looks for what it must remove among the idle ones.
+            self._idle[entry.container.spec.image].append(entry)
+            raise
         else:
             self._idle[entry.container.spec.image].append(entry)
             await self._notify()

@@ -1,0 +1,50 @@
+"""CPU time used, from /proc and from control groups of version 1 and 2. What cannot be read is left out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+_V1 = ("cpuacct/docker/{id}", "cpuacct/system.slice/docker-{id}.scope", "cpuacct/{id}")
+_V2 = ("system.slice/docker-{id}.scope", "docker/{id}", "{id}")
+#: Of all that happens on the machine, also what others ask of the daemon.
+_DAEMON = frozenset({"dockerd", "containerd", "containerd-shim"})
+
+
+def cgroups_ms(names: Iterable[str]) -> float | None:
+    """Milliseconds that these containers (by full id) or groups (by path) have used; None if one cannot be read."""
+    used = [_cgroup_ms(name) for name in names]
+    return None if None in used else sum(ms for ms in used if ms is not None)
+
+
+def _cgroup_ms(name: str) -> float | None:
+    for place in _V1:
+        file = _CGROUP / place.format(id=name) / "cpuacct.usage"
+        if file.exists():
+            return int(file.read_text()) / 1e6
+    for place in _V2:
+        file = _CGROUP / place.format(id=name) / "cpu.stat"
+        if file.exists():
+            usage = next(line for line in file.read_text().splitlines() if line.startswith("usage_usec"))
+            return int(usage.split()[1]) / 1e3
+    return None
+
+
+def daemon_ms() -> float | None:
+    """Milliseconds that dockerd, containerd and its shims have used; None if none of them can be seen."""
+    ticks = [ticks for comm, ticks in map(_process, Path("/proc").iterdir()) if comm in _DAEMON]
+    return sum(ticks) * 1000 / os.sysconf("SC_CLK_TCK") if ticks else None
+
+
+def _process(directory: Path) -> tuple[str, int]:
+    """Name and clock ticks of a process; nothing for what is not one, or has gone."""
+    try:
+        head, _, tail = (directory / "stat").read_text().rpartition(")")
+    except OSError:
+        return "", 0
+    name = head.partition("(")[2]
+    fields = tail.split()
+    # Fields 14 and 15 of proc(5); two of them are in the head.
+    return (name, int(fields[11]) + int(fields[12])) if len(fields) > 12 else ("", 0)

@@ -119,9 +119,10 @@ static int receive(struct fork_request *request, int *fds) {
     union control control;
     struct iovec part = {request, sizeof *request};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    if (call(SYS_recvmsg, FORKSERVER_FD, (long)&message, 0, 0, 0) != sizeof *request)
+    if (call(SYS_recvmsg, FORKSERVER_FD, (long)&message, 0, 0, 0) != sizeof *request || message.msg_flags != 0 /* was cut */)
         return 0;
-    if (message.msg_controllen < CMSG_LEN(FDS * sizeof(int)) || control.head.cmsg_type != SCM_RIGHTS)
+    if (message.msg_controllen < sizeof control.head || control.head.cmsg_type != SCM_RIGHTS ||
+        control.head.cmsg_len != CMSG_LEN(FDS * sizeof(int)) || request->cwd[sizeof request->cwd - 1] != '\0')
         return 0;
     const int *sent = (const int *)(const void *)CMSG_DATA(&control.head);
     for (int i = 0; i < FDS; i++)

@@ -10,8 +10,8 @@ usage() {
     cat <<'TEXT'
 Usage: ./run-tests.sh [PYTEST ARGUMENT]...
 
-Installs what is missing, builds the images, then runs the runner's own tests, ruff, mypy, import-linter, the check of
-the schemas, and pytest with the arguments given.
+Installs what is missing, builds the images, then runs the runner's own tests, a minute of fuzzing, ruff, mypy,
+import-linter, the check of the schemas, and pytest with the arguments given.
 
 Example: ./run-tests.sh tests/unit -k lanes
 Logs of the steps are in .run/logs/.
@@ -19,6 +19,7 @@ TEXT
 }
 
 runner_tests() { make -C "$ROOT/docker/sandbox/runner" test; }
+fuzz() { make -C "$ROOT/docker/sandbox/runner" fuzz; }
 lint() { "$VENV/bin/ruff" check . && "$VENV/bin/ruff" format --check .; }
 types() { "$VENV/bin/mypy"; }
 imports() { "$VENV/bin/lint-imports"; }
@@ -37,6 +38,7 @@ main() {
     step "Python environment (.venv)" venv ensure_venv requirements-dev.lock
     step "images" images build_images
     step "runner's tests (ASan, UBSan)" runner-tests runner_tests
+    step "fuzz the parsers (1 min)" fuzz fuzz
     step "ruff" ruff lint
     step "mypy --strict" mypy types
     step "import-linter" import-linter imports

@@ -118,17 +118,21 @@ missing_compiler() {
     command -v make >/dev/null || say make
     echo 'int main(void) { return 0; }' | gcc -fsanitize=address,undefined -x c -o /dev/null - 2>/dev/null ||
         printf '%s\n' gcc libc6-dev
+    # The parsers are fuzzed with libFuzzer, which is clang's.
+    echo 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { return d != 0 && n > 9; }' |
+        clang -fsanitize=fuzzer,address,undefined -x c -o /dev/null - 2>/dev/null || printf '%s\n' clang libclang-rt-dev
 }
 
 # Names differ between releases: Debian 13 has the client in docker-cli, Debian 12 in docker.io; Ubuntu has Compose v2
-# as docker-compose-v2 and a v1 that does not run, Debian has docker-compose alone.
+# as docker-compose-v2 and a v1 that does not run, Debian has docker-compose alone. Before LLVM 14 clang itself brings
+# what is in libclang-rt-dev.
 available_packages() {
     local package policy compose_found=0
     for package; do
         # Not a pipe into grep -q: with pipefail apt-cache's SIGPIPE would count as "not available".
         policy=$(apt-cache policy "$package")
         [[ $policy =~ Candidate:\ [0-9] ]] || case $package in
-            docker-cli | docker-compose-v2) continue ;;
+            docker-cli | docker-compose-v2 | libclang-rt-dev) continue ;;
         esac
         case $package in
             docker-compose*)

@@ -33,7 +33,7 @@ MAX_FRAME_BYTES = (64 << 20) + (64 << 10)
 NANOSECONDS_PER_MS = 1_000_000
 
 _HEADER = struct.Struct("<IB")
-_JOB = struct.Struct("<IBBHHHQQQQQQQIQ")
+_JOB = struct.Struct("<IBBHHHHQQQQQQQIQ")
 _RESULT = struct.Struct("<IBiBQQQQBI")
 _U32 = struct.Struct("<I")
 _U16 = struct.Struct("<H")
@@ -110,6 +110,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[File, ...] = ()
     inputs: tuple[bytes, ...] = (b"",)
     parallel: int = 1
+    #: The CPU where the runs begin, from 1; 0 = any.
+    cpu: int = 0
     mode: Mode = Mode.EXEC
     merge_stderr: bool = False
     collect: tuple[str, ...] = ()
@@ -309,6 +311,7 @@ def _job_payload(job_id: int, job: Job) -> bytes:
         len(job.inputs),
         len(job.files),
         job.parallel,
+        job.cpu,
         bounds.cpu_time_ms * NANOSECONDS_PER_MS,
         bounds.wall_time_ms * NANOSECONDS_PER_MS,
         bounds.memory_bytes,

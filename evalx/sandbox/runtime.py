@@ -135,11 +135,12 @@ class SandboxRuntime:
         assert self._pool is not None, "start() comes first"
         want = max(1, min(job.parallel, len(job.inputs)))
         async with (
-            self._slots.take(want, rank) as granted,
+            self._slots.take(want, rank) as slots,
             self._pool.acquire(self._specs[image].image) as container,
         ):
             mode = job.mode if self._settings.fork_server else Mode.EXEC
-            return await _run(container, msgspec.structs.replace(job, parallel=granted, mode=mode), on_result)
+            job = msgspec.structs.replace(job, parallel=len(slots), cpu=slots[0] + 1, mode=mode)
+            return await _run(container, job, on_result)
 
 
 async def _run(container: Container, job: Job, on_result: OnResult) -> Collected:

@@ -73,6 +73,7 @@ def test_a_job_is_its_head_its_files_and_its_inputs():
         files=(File("dir/main", b"\x7fELF", 0o755),),
         inputs=(b"1 2\n", b""),
         parallel=2,
+        cpu=3,
         mode=Mode.EXEC,
         merge_stderr=True,
         collect=("classes/",),
@@ -81,7 +82,7 @@ def test_a_job_is_its_head_its_files_and_its_inputs():
     head = (
         struct.pack("<I", 7)
         + b"\x00\x01"
-        + struct.pack("<HHH", 2, 1, 2)
+        + struct.pack("<HHHH", 2, 1, 2, 3)
         + struct.pack("<QQ", 2_000_000_000, 7_000_000_000)
         + struct.pack("<QQ", 1 << 28, 1 << 29)
         + struct.pack("<QQQ", 65536, 65537, 1 << 20)

@@ -216,6 +216,7 @@ static void take_numbers(struct reader *reader, struct job_spec *spec) {
     spec->runs = get_u16(reader);
     spec->files = get_u16(reader);
     spec->parallel = get_u16(reader);
+    spec->cpu = get_u16(reader);
     spec->cpu_ns = get_u64(reader);
     spec->wall_ns = get_u64(reader);
     spec->memory_bytes = get_u64(reader);

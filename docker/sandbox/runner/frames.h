@@ -45,7 +45,7 @@ struct event parser_next(struct parser *parser, const uint8_t **at, size_t *left
 struct job_spec {
     uint32_t id;
     uint8_t mode, flags;
-    uint16_t runs, files, parallel;
+    uint16_t runs, files, parallel, cpu;
     uint64_t cpu_ns, wall_ns, memory_bytes, address_space, output_bytes, file_bytes, stack_bytes;
     uint32_t processes;
     uint64_t collect_max_bytes;

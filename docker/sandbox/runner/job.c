@@ -85,6 +85,21 @@ static struct run *new_runs(unsigned count) {
     return runs;
 }
 
+/*
+ * The runner, a fork server and new tests take turns. On one CPU they share its cache, and none needs to wake another CPU, which
+ * in a virtual machine costs as much as the work that it is woken for. Best effort: elsewhere it is only slower.
+ */
+static void work_on(const struct runner *r, uint16_t number) {
+    cpu_set_t chosen = r->allowed;
+    unsigned left = number == 0 ? 0 : (number - 1u) % r->cpus + 1;
+    for (size_t cpu = 0; cpu < CPU_SETSIZE && left > 0; cpu++)
+        if (CPU_ISSET(cpu, &r->allowed) && --left == 0) {
+            CPU_ZERO(&chosen);
+            CPU_SET(cpu, &chosen);
+        }
+    sched_setaffinity(0, sizeof chosen, &chosen);
+}
+
 static void begin(struct runner *r, const struct event *event) {
     struct job *job = calloc(1, sizeof *job);
     if (r->job != NULL)
@@ -101,6 +116,7 @@ static void begin(struct runner *r, const struct event *event) {
     job->files_left = job->spec.files;
     job->inputs_left = job->unanswered = job->spec.runs;
     job->parallel = job->spec.parallel;
+    work_on(r, job->spec.cpu);
     job->error = spawner_of(job)->begin(r, job);
     /* The last reset has verified that the runner is alone. */
     procs_resync(r);

@@ -16,6 +16,8 @@
  *                u16 runs               1 .. 4096
  *                u16 files              how many FILE frames follow
  *                u16 parallel           bound on runs at once; 0 = start none until PARALLEL says so
+ *                u16 cpu                the CPU on which the runner works and runs begin, counted from 1 through the CPUs that
+ *                                       the container may use and around; 0 = any
  *                u64 cpu_ns             user + system, of the run's whole process tree
  *                u64 wall_ns
  *                u64 memory_bytes       resident, of the process tree
@@ -52,7 +54,7 @@
  *                u8  flags       1 stdout was cut, 2 stderr was cut, 4 the container's OOM killer fired during the run,
  *                                8 forked by a fork server
  *                u32 stdout length, stdout, rest = stderr
- *                Sent the moment a run ends, in the order of ending.
+ *                Sent when a run ends, in the order of ending; up to 2 ms later if others of the job end close by.
  * 0x83 COLLECTED u32 mode (low 9 bits), str16 name relative to the cwd, rest = content. After the RESULT, if that was EXITED
  *                with code 0.
  * 0x87 COLLECT_FAILED  text: something asked for is missing, not a regular file with one link, too deep, too many or too large.

@@ -2,6 +2,7 @@
 #ifndef RUNNER_H
 #define RUNNER_H
 
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -90,7 +91,9 @@ struct sink {
 struct runner {
     uid_t uid_base, uid_count, uids_used;
     uint64_t dead_man_ns, last_heard_ns;
-    unsigned cpus;
+    uint64_t gathering_ns; /* main.c: since when results wait for company, 0 = none do */
+    unsigned cpus;    /* that the container may use */
+    cpu_set_t allowed;
     bool can_serve; /* a fork server is installed */
     int proc_fd, loadavg_fd, oom_fd;
     int box_fd, work_fd, tmp_fd, shm_fd, mqueue_fd; /* mqueue_fd may be -1 */

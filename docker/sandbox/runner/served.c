@@ -1,7 +1,7 @@
 /*
  * Runs that a fork server makes.
  *
- * Theory of operation. The program is started once, with forkserver.so preloaded, and asked for one fork per test over a socket.
+ * Theory of operation. The program is started once, with the fork server linked in or preloaded, and asked for one fork per test.
  * The forks are children of the runner (CLONE_PARENT), so limits, CPU time, memory and exit status come from the kernel as for
  * any other run. The rlimits are inherited from the server, which got them before execve: nothing is set later, by anybody.
  *
@@ -25,7 +25,6 @@
  */
 #include "served.h"
 
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -40,6 +39,7 @@
 
 #include "forkserver.h"
 #include "procs.h"
+#include "program.h"
 #include "spawn.h"
 #include "tree.h"
 
@@ -57,29 +57,13 @@ enum { MAX_SIBLINGS = 64 };
 
 bool served_available(void) { return access(FORKSERVER_PATH, R_OK) == 0; }
 
-/* The dynamic loader does the preloading: without one (static, script) there is no use in trying. */
-static bool is_dynamic(const char *path) {
-    Elf64_Ehdr head;
-    Elf64_Phdr part;
-    bool found = false;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    bool elf = read(fd, &head, sizeof head) == sizeof head && memcmp(head.e_ident, ELFMAG, SELFMAG) == 0 &&
-               head.e_ident[EI_CLASS] == ELFCLASS64 && head.e_phentsize == sizeof part;
-    for (unsigned i = 0; elf && !found && i < head.e_phnum && i < 64; i++)
-        found = pread(fd, &part, sizeof part, (off_t)(head.e_phoff + i * sizeof part)) == sizeof part && part.p_type == PT_INTERP;
-    close(fd);
-    return found;
-}
-
-static bool worth_trying(struct runner *r, const struct job *job) {
+static enum way choose_way(struct runner *r, const struct job *job) {
     if (!r->can_serve || r->uids_used >= r->uid_count || procs_strangers(r) || job->paths[0] == NULL)
-        return false;
+        return WAY_NONE;
     for (unsigned i = 0; i < job->spec.envc; i++)
         if (strncmp(job->spec.envp[i], "LD_", 3) == 0)
-            return false;
-    return strchr(job->spec.argv[0], '/') != NULL && is_dynamic(job->paths[0]);
+            return WAY_NONE;
+    return strchr(job->spec.argv[0], '/') == NULL ? WAY_NONE : way_into(job->paths[0]);
 }
 
 static bool hear_answer(const struct server *server, uint32_t sequence) {
@@ -109,13 +93,15 @@ static int open_control(struct server *server) {
     return pair[1];
 }
 
-static pid_t spawn_server(struct runner *r, struct job *job, int untouched, int control) {
+static pid_t spawn_server(struct runner *r, struct job *job, enum way way, int untouched, int control) {
     const struct job_spec *spec = &job->spec;
-    char *envp[spec->envc + 3];
-    memcpy(envp, spec->envp, spec->envc * sizeof *envp);
-    envp[spec->envc] = (char *)(uintptr_t)FORKSERVER_PRELOAD;
-    envp[spec->envc + 1] = (char *)(uintptr_t)FORKSERVER_MARK;
-    envp[spec->envc + 2] = NULL;
+    unsigned envc = spec->envc;
+    char *envp[envc + 3];
+    memcpy(envp, spec->envp, envc * sizeof *envp);
+    if (way == WAY_PRELOADED)
+        envp[envc++] = (char *)(uintptr_t)FORKSERVER_PRELOAD;
+    envp[envc++] = (char *)(uintptr_t)FORKSERVER_MARK;
+    envp[envc] = NULL;
     struct child child = {
         .job = job, .envp = envp, .uid = job->server.uid,
         .processes = 1 + spec->processes + (spec->runs < MAX_SIBLINGS ? spec->runs : MAX_SIBLINGS),
@@ -138,11 +124,12 @@ static void start_server(struct runner *r, struct job *job) {
     struct server *server = &job->server;
     server->state = SERVER_GONE;
     server->control = -1;
-    if (!worth_trying(r, job))
+    enum way way = choose_way(r, job);
+    if (way == WAY_NONE)
         return;
     server->uid = r->uid_base + r->uids_used++;
     int untouched = open_untouched(), theirs = open_control(server);
-    pid_t pid = untouched < 0 || theirs < 0 ? -1 : spawn_server(r, job, untouched, theirs);
+    pid_t pid = untouched < 0 || theirs < 0 ? -1 : spawn_server(r, job, way, untouched, theirs);
     if (theirs >= 0)
         close(theirs);
     if (pid > 0) {

@@ -106,6 +106,8 @@ RAW static void execute(const struct job *job, char **envp) {
 
 RAW static int child_main(void *argument) {
     struct child *child = argument;
+    if (child->cpus != NULL)
+        syscall(SYS_sched_setaffinity, 0, sizeof *child->cpus, child->cpus);
     /* OOM score and limits come before the uid changes, while the files in /proc and a high NPROC are still ours. */
     if (volunteer_for_oom() == 0 && set_limits(&child->job->spec, child->processes) == 0 && set_descriptors(child) == 0 &&
         become(child->uid, child->cwd) == 0)
@@ -156,7 +158,7 @@ static int exec_start(struct runner *r, struct job *job, struct run *run) {
     const struct job_spec *spec = &job->spec;
     struct child child = {
         .job = job, .envp = spec->envp, .uid = run->uid, .processes = spec->processes == 0 ? 1 : spec->processes,
-        .fds = {run->in_fd, run->out_fd, run->err_fd < 0 ? run->out_fd : run->err_fd}, .fd_count = 3,
+        .cpus = &r->allowed, .fds = {run->in_fd, run->out_fd, run->err_fd < 0 ? run->out_fd : run->err_fd}, .fd_count = 3,
     };
     pid_t pid = spawn_program(r, &child);
     if (pid < 0)

@@ -11,6 +11,7 @@ struct child {
     char **envp;
     uid_t uid;
     uint64_t processes; /* RLIMIT_NPROC */
+    const cpu_set_t *cpus; /* where it may run, NULL = where the runner does */
     int fds[CHILD_FDS]; /* become 0, 1, 2, 3 */
     int fd_count;
     char cwd[32];

@@ -58,6 +58,7 @@ class Job:
     merge: bool = False
     parallel: int = 2
     cpu: float = 2.0
+    on_cpu: int = 0
     wall: float = 10.0
     memory: int = 256 * MIB
     address_space: int = 0
@@ -72,8 +73,8 @@ class Job:
     def head(self) -> bytes:
         """The JOB frame."""
         numbers = struct.pack(
-            "<IBBHHHQQQQQQQIQ", self.job_id, self.mode, int(self.merge), len(self.inputs), len(self.files),
-            self.parallel, int(self.cpu * 1e9), int(self.wall * 1e9), self.memory, self.address_space, self.output,
+            "<IBBHHHHQQQQQQQIQ", self.job_id, self.mode, int(self.merge), len(self.inputs), len(self.files),
+            self.parallel, self.on_cpu, int(self.cpu * 1e9), int(self.wall * 1e9), self.memory, self.address_space, self.output,
             self.output + 1 if self.file_bytes is None else self.file_bytes, self.stack, self.processes,
             self.collect_max,
         )  # fmt: skip

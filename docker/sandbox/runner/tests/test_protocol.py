@@ -35,7 +35,7 @@ def changed(**options: object) -> bytes:
 def raw_job(argc: int = 1, tail: bytes = b"", **numbers: int) -> bytes:
     """A JOB with fields that the Job class would not produce."""
     values = {"mode": 0, "flags": 0, "runs": 1, "files": 0, "parallel": 1, "cpu": 10**9} | numbers
-    head = struct.pack("<IBBHHH", 1, *(values[k] for k in ("mode", "flags", "runs", "files", "parallel")))
+    head = struct.pack("<IBBHHHH", 1, *(values[k] for k in ("mode", "flags", "runs", "files", "parallel")), 0)
     head += struct.pack("<QQQQQQQIQ", values["cpu"], 10**9, 1 << 28, 0, 1000, 1001, 0, 16, 0)
     return frame(JOB, head + struct.pack("<H", argc) + str16("/bin/true") + struct.pack("<HH", 0, 0) + tail)
 

@@ -197,7 +197,7 @@ class Environment(unittest.TestCase):
             text = sandbox.run(job).one.stdout.decode()
             uid = sandbox.uid_base
             for line in (
-                f"uid {uid} {uid} gid {uid} {uid} groups 0 sid 1",
+                f"uid {uid} {uid} gid {uid} {uid} groups 0 sid {1 - MODE}",
                 f"cwd /scratch/{uid + MODE} mode 700 owner {uid}",
                 "umask 022 nnp 1",
                 "signals blocked 0 changed 0",

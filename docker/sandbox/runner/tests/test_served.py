@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import struct
 import time
@@ -121,7 +122,25 @@ class Served(unittest.TestCase):
         for result in self.serve(BREACH, "early-touch", memory=30 * MIB).results:
             self.assertEqual(result.outcome, MEMORY)
 
+    def test_a_linked_in_server_forks_after_the_library_and_before_the_program(self) -> None:
+        cpus = len(os.sched_getaffinity(0))
+        for on_cpu in (0, 1, 2, 999):
+            for result in self.serve(f"{PROGRAMS}/linked", env=["A=1"], on_cpu=on_cpu).results:
+                self.assertTrue(result.served)
+                seen = f"library before program here cpus {cpus}\nA=1\n".encode()
+                self.assertEqual(result.stdout, seen + b"abc"[result.index :][:1])
+        # The mark is only for the server: without a fork server the program starts as any other.
+        for result in self.serve(f"{PROGRAMS}/linked", env=["A=1"], on_cpu=1, mode=0).results:
+            self.assertFalse(result.served)
+            self.assertTrue(result.stdout.startswith(f"library here program here cpus {cpus}\nA=1\n".encode()))
+
     # What falls back
+
+    def test_a_program_that_only_says_that_it_has_a_server(self) -> None:
+        for result in self.serve(f"{PROGRAMS}/forged", env=["A=1"]).results:
+            self.assertFalse(result.served)
+            self.assertIn(b"library here program here", result.stdout)
+            self.assertIn(b"\nA=1\n" + b"abc"[result.index :][:1], result.stdout)
 
     def check_fallback(self, *argv: object, started: int = 0, **options: object) -> None:
         start = time.monotonic()
@@ -148,7 +167,11 @@ class Served(unittest.TestCase):
         self.check_fallback(BREACH, "keep-file", parallel=1, started=5)
 
     def test_tests_that_trace_each_other(self) -> None:
-        self.check_fallback(BREACH, "honest", "trace", parallel=3, started=5)
+        """Two that trace each other can stop each other for good: that is on their own bill, at their wall limit."""
+        inputs = [b"a", b"b", b"c", b"d", b"e"]
+        for result in self.serve(BREACH, "honest", "trace", inputs=inputs, parallel=3, wall=1).results:
+            if result.outcome != WALL:
+                self.assertEqual((result.outcome, result.code, result.stdout), (EXITED, 7, inputs[result.index] + b"|end"))
 
     def test_server_that_computes_for_its_tests(self) -> None:
         results = self.serve(BREACH, "compute").results

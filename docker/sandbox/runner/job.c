@@ -117,6 +117,7 @@ static void begin(struct runner *r, const struct event *event) {
     job->inputs_left = job->unanswered = job->spec.runs;
     job->parallel = job->spec.parallel;
     work_on(r, job->spec.cpu);
+    r->oom_kills = watch_oom_kills(r);
     job->error = spawner_of(job)->begin(r, job);
     /* The last reset has verified that the runner is alone. */
     procs_resync(r);

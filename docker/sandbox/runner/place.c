@@ -62,7 +62,7 @@ void place_input(struct runner *r, struct run *run) {
     r->sink = (struct sink){-1, &run->error, run};
     if (run->state == RUN_ANSWERED)
         return;
-    run->in_fd = r->sink.fd = memfd_create("stdin", MFD_CLOEXEC);
+    run->in_fd = r->sink.fd = memfd_create("stdin", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (run->in_fd < 0)
         run->error = errno;
 }
@@ -81,8 +81,13 @@ static void write_all(struct sink *sink, const uint8_t *data, size_t size) {
     }
 }
 
+/* A program must not be able to change its own input, which it gets open for writing too, nor to find it read already. */
 static void finish_input(struct runner *r, struct run *run) {
     r->job->inputs_left--;
+    if (run->in_fd >= 0 && run->error == 0 &&
+        (fcntl(run->in_fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0 ||
+         lseek(run->in_fd, 0, SEEK_SET) < 0))
+        run->error = errno;
     if (run->state == RUN_WAITING)
         run->state = RUN_READY;
 }

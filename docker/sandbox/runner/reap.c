@@ -39,6 +39,17 @@ static void charge(struct run *run, const struct rusage *usage) {
         run->peak = peak;
 }
 
+/*
+ * Whoever is killed for want of memory dies of a SIGKILL, so the counter is read when one was seen, or could have been missed among
+ * processes that others made; what it said then is what later runs count from.
+ */
+static bool was_oom_killed(struct runner *r, const struct run *run, bool foreign_kill) {
+    if (!foreign_kill && !procs_strangers(r))
+        return false;
+    r->oom_kills = watch_oom_kills(r);
+    return r->oom_kills > run->oom_before;
+}
+
 static uint64_t capture_size(int fd) {
     struct stat st;
     return fd >= 0 && fstat(fd, &st) == 0 ? (uint64_t)st.st_size : 0;
@@ -48,7 +59,7 @@ static uint64_t capture_size(int fd) {
 static void judge_finally(struct runner *r, struct run *run) {
     const struct job_spec *spec = &r->job->spec;
     bool foreign_kill = WIFSIGNALED(run->status) && WTERMSIG(run->status) == SIGKILL && run->killed_ns == 0;
-    run->oom_killed = watch_oom_kills(r) > run->oom_before;
+    run->oom_killed = was_oom_killed(r, run, foreign_kill);
     if (capture_size(run->out_fd) > spec->output_bytes || capture_size(run->err_fd) > spec->output_bytes)
         run->over |= OVER_OUTPUT;
     if (run->peak > spec->memory_bytes || (run->oom_killed && foreign_kill))

@@ -96,6 +96,7 @@ struct runner {
     cpu_set_t allowed;
     bool can_serve; /* a fork server is installed */
     int proc_fd, loadavg_fd, oom_fd;
+    uint64_t oom_kills; /* of the container, when last looked at */
     int box_fd, work_fd, tmp_fd, shm_fd, mqueue_fd; /* mqueue_fd may be -1 */
     pid_t last_pid;     /* procs.c: last pid of this namespace that the runner knows of */
     bool strangers;     /* procs.c: somebody else has created processes */

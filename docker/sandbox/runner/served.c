@@ -202,11 +202,13 @@ static void close_captures(struct run *run) {
 
 void served_requeue(struct job *job, struct run *run) {
     close_captures(run);
+    if (lseek(run->in_fd, 0, SEEK_SET) < 0)
+        run->error = errno;
     if (run->state == RUN_RUNNING || run->state == RUN_DRAINING)
         job_deactivate(job, run);
     *run = (struct run){
         .state = RUN_READY, .index = run->index, .has_input = true, .cancelled = run->cancelled, .exec_only = true,
-        .in_fd = run->in_fd, .out_fd = -1, .err_fd = -1,
+        .in_fd = run->in_fd, .out_fd = -1, .err_fd = -1, .error = run->error,
         .next = run->next, /* a caller up the stack may be walking the list of active runs */
     };
     if (run->index < job->first_unstarted)

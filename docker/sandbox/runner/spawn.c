@@ -117,18 +117,6 @@ RAW static int child_main(void *argument) {
     return 0;
 }
 
-/* A read-only description of its own for stdin: its offset starts at 0, and a program cannot grow its own input. */
-static int reopen_input(struct run *run) {
-    char path[40];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", run->in_fd);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return errno;
-    close(run->in_fd);
-    run->in_fd = fd;
-    return 0;
-}
-
 /*
  * Captures are files in memory: no copying while the program runs, RLIMIT_FSIZE bounds them, and a full one never blocks.
  * O_APPEND makes them behave like a pipe where a seek or a reopened /dev/stdout would otherwise overwrite earlier output.
@@ -246,8 +234,6 @@ static int prepare(struct runner *r, struct job *job, struct run *run) {
     run->uid = r->uid_base + r->uids_used++;
     int error = make_cwd(r, run->uid, run->served ? job->server.uid : run->uid);
     if (error == 0)
-        error = reopen_input(run);
-    if (error == 0)
         error = open_capture("stdout", &run->out_fd);
     if (error == 0 && (job->spec.flags & JOB_MERGE_STDERR) == 0)
         error = open_capture("stderr", &run->err_fd);
@@ -258,7 +244,7 @@ static int set_up(struct runner *r, struct job *job, struct run *run) {
     int error = run->error != 0 ? run->error : job->error;
     if (error == 0)
         error = prepare(r, job, run);
-    run->oom_before = watch_oom_kills(r);
+    run->oom_before = r->oom_kills;
     run->started_ns = now_ns();
     return error == 0 ? spawner_of(job)->start(r, job, run) : error;
 }

@@ -30,10 +30,8 @@ class CpuSlots:
             want: how many could be used.
             rank: 0 = first to be served; equal ranks are served in order of arrival.
         """
-        if self._free and not self._waiting:
-            granted = [self._free.popleft()]
-        else:
-            granted = [await self._queue(rank)]
+        at_once = self._free and not self._waiting
+        granted = [self._free.popleft() if at_once else await self._queue(rank)]
         granted += self._take_spare(want - 1)
         try:
             yield granted

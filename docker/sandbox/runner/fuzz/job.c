@@ -20,7 +20,7 @@ static uint8_t *put_spec(uint8_t *at, const struct job_spec *spec) {
                               spec->file_bytes, spec->stack_bytes};
     at = put_u32(at, spec->id);
     at = put_u8(put_u8(at, spec->mode), spec->flags);
-    at = put_u16(put_u16(put_u16(at, spec->runs), spec->files), spec->parallel);
+    at = put_u16(put_u16(put_u16(put_u16(at, spec->runs), spec->files), spec->parallel), spec->cpu);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         at = put_u64(at, sizes[i]);
     at = put_u64(put_u32(at, spec->processes), spec->collect_max_bytes);

@@ -74,9 +74,9 @@ class Job:
         """The JOB frame."""
         numbers = struct.pack(
             "<IBBHHHHQQQQQQQIQ", self.job_id, self.mode, int(self.merge), len(self.inputs), len(self.files),
-            self.parallel, self.on_cpu, int(self.cpu * 1e9), int(self.wall * 1e9), self.memory, self.address_space, self.output,
-            self.output + 1 if self.file_bytes is None else self.file_bytes, self.stack, self.processes,
-            self.collect_max,
+            self.parallel, self.on_cpu, int(self.cpu * 1e9), int(self.wall * 1e9), self.memory, self.address_space,
+            self.output, self.output + 1 if self.file_bytes is None else self.file_bytes, self.stack,
+            self.processes, self.collect_max,
         )  # fmt: skip
         lists = b""
         for strings in (self.argv, self.env, self.collect):

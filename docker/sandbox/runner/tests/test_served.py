@@ -171,7 +171,9 @@ class Served(unittest.TestCase):
         inputs = [b"a", b"b", b"c", b"d", b"e"]
         for result in self.serve(BREACH, "honest", "trace", inputs=inputs, parallel=3, wall=1).results:
             if result.outcome != WALL:
-                self.assertEqual((result.outcome, result.code, result.stdout), (EXITED, 7, inputs[result.index] + b"|end"))
+                self.assertEqual(
+                    (result.outcome, result.code, result.stdout), (EXITED, 7, inputs[result.index] + b"|end")
+                )
 
     def test_server_that_computes_for_its_tests(self) -> None:
         results = self.serve(BREACH, "compute").results

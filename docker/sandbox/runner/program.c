@@ -65,7 +65,7 @@ enum way way_into(const char *path) {
     unsigned count = read_head(fd, &head) ? head.e_phnum : 0;
     for (unsigned i = 0; i < count && i < MAX_PROGRAM_HEADERS && way != WAY_LINKED; i++) {
         if (pread(fd, &part, sizeof part, (off_t)(head.e_phoff + i * sizeof part)) != sizeof part)
-            break;
+            continue;
         if (is_linked(fd, &part))
             way = WAY_LINKED;
         else if (part.p_type == PT_INTERP)

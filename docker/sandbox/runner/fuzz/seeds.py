@@ -22,6 +22,7 @@ BOUNDS = Bounds(
     processes=16,
     stack_bytes=1 << 23,
 )
+NOTE = struct.pack("<III8sI", 6, 4, 1, b"evalx", 1)
 ENVIRONMENT = ("PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8")
 TESTS = Job(
     argv=("/box/main", "-x"),
@@ -90,10 +91,11 @@ def seeds() -> dict[str, list[bytes]]:
             b"\x80" + MARKED,
             b"\x81A=b\0",
         ],
-        "answer": [
-            *(b"\0" + answer + said for said in (b"\4" + answer, b"\x84" + answer, b"\5" + answer + b"x", b"\0", b"")),
-            *(b"\1" + elf(kinds) for kinds in ([], [1, 3], [3], [1] * 64)),
-            b"\1" + elf([3], (1 << 64) - 56),
+        "answer": [answer + said for said in (b"\4" + answer, b"\x84" + answer, b"\5" + answer + b"x", b"\0", b"")],
+        "program": [
+            *(elf(kinds) for kinds in ([], [1, 3], [3], [1] * 64)),
+            elf([3], (1 << 64) - 56),
+            elf([4])[:64] + struct.pack("<IIQQQQQQ", 4, 0, 120, 0, 0, 24, 0, 0) + NOTE,
         ],
         "names": [b"Uid:\t0\nUid:\t0", b") R 1 1 1 (", b"\\n\nPPid:\t1"],
     }

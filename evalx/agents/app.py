@@ -16,8 +16,8 @@ longer is judged again by the partition's next owner, and its late result here i
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -73,14 +73,16 @@ class ConsumerFlow:
             self._app.consumer.on_buffer_drop(TP(*partition))
 
 
-def create_app(settings: Settings) -> Any:
-    """The Faust app, without agents. Everything that Faust would create or serve by itself is switched off."""
+def create_app(settings: Settings, folder: Path) -> Any:
+    """The Faust app, without agents; ``folder`` is one that Faust may have.
+
+    Everything that Faust would create or serve by itself is switched off.
+    """
     brokers = ";".join(f"kafka://{address.strip()}" for address in settings.kafka_bootstrap.split(","))
     return faust.App(
         settings.consumer_group,
         broker=brokers,
-        # Faust makes this folder even for an app without tables; who runs the app removes it.
-        datadir=tempfile.mkdtemp(prefix="evalx-faust-"),
+        datadir=str(folder),
         store="memory://",
         PartitionAssignor=assignor_of(settings.lanes),
         key_serializer="raw",

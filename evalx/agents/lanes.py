@@ -105,6 +105,8 @@ class Lanes(Generic[ItemT]):
     def put(self, item: ItemT) -> None:
         """Queue an item; never blocks, so that intake stays responsive while a lane is over its mark."""
         lane = self._lanes[self._lane_of(item.partition)]
+        if not lane.items:
+            lane.passed_over = 0
         lane.append(item)
         if self._is_full(lane):
             # Said again for every item over the mark: Faust's own buffer pressure may have released the partition.
@@ -144,7 +146,8 @@ class Lanes(Generic[ItemT]):
         busy = [lane for lane in self._lanes.values() if lane.items]
         if not busy:
             return None
-        starving = [lane for lane in busy if lane.passed_over >= GRANTS_PER_TURN - 1]
+        # When several are due at once they take turns: the first begins that much earlier, so that the last is in time.
+        starving = [lane for lane in busy if lane.passed_over >= GRANTS_PER_TURN - max(1, len(busy) - 1)]
         chosen = max(starving, key=lambda lane: lane.passed_over) if starving else busy[0]
         for lane in busy:
             lane.passed_over += 1

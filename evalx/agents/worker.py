@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import socket
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import structlog
 
 from evalx.agents.app import ConsumerFlow, Partitions, create_app, subscribe
+from evalx.agents.folder import WorkerFolder, remove_left_folders
 from evalx.agents.health import HealthServer
 from evalx.agents.intake import Intake
 from evalx.agents.lanes import Lanes
@@ -56,7 +56,8 @@ class Worker:
         self._store = Store(settings.redis_url, timeout_ms=settings.redis_timeout_ms, ttl_s=settings.result_cache_ttl_s)
         self._engine = Engine(registry, self._sandbox, self._store)
         self._publisher = Publisher(settings, self.name)
-        self._app = create_app(settings)
+        self._folder = WorkerFolder()
+        self._app = create_app(settings, self._folder.path)
         self._flow = ConsumerFlow(self._app)
         self._sequencer: Sequencer[Record] = Sequencer()
         self._lanes: Lanes[Record] = Lanes(
@@ -84,7 +85,8 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         async with contextlib.AsyncExitStack() as stack:
-            stack.callback(shutil.rmtree, self._app.conf.datadir, ignore_errors=True)
+            stack.callback(self._folder.remove)
+            remove_left_folders()
             await self._start(stack)
             await self._watch()
             await self._drain()

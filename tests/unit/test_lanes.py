@@ -6,7 +6,9 @@ import asyncio
 from dataclasses import dataclass
 from itertools import groupby
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given, settings
 
 from evalx.agents.lanes import GRANTS_PER_TURN, Lanes
 from evalx.testing import FakeFlow
@@ -76,6 +78,41 @@ async def test_a_lane_without_work_does_not_save_up_grants():
         await lanes.take()
     for number in range(10):
         lanes.put(Item("l0", number))
+    assert [(await lanes.take()).partition for _ in range(9)] == ["h0"] * 9
+
+
+@given(
+    st.lists(st.sampled_from(["h0", "n0", "l0", "take", "take"]), max_size=200),
+    st.integers(0, 150),
+)
+@settings(deadline=None, max_examples=60)
+async def test_no_lane_with_work_waits_longer_than_ten_grants(steps: list[str], backlog: int):
+    """Also when two lower lanes become due at the same time."""
+    lanes, _ = make()
+    waited = dict.fromkeys(("high", "normal", "low"), 0)
+    for number in range(backlog):
+        lanes.put(Item(("h0", "n0", "l0")[number % 3], number))
+    for step in [*steps, *["take"] * 300]:
+        if step != "take":
+            lanes.put(Item(step))
+            continue
+        waiting = lanes.waiting()
+        if not any(waiting.values()):
+            continue
+        granted = LANE_OF[(await lanes.take()).partition]
+        waited = {lane: waited[lane] + 1 if waiting[lane] and lane != granted else 0 for lane in waited}
+        assert max(waited.values()) < GRANTS_PER_TURN
+
+
+async def test_a_dropped_lane_saves_up_no_grants():
+    lanes, _ = make()
+    for number in range(30):
+        lanes.put(Item("h0", number))
+    lanes.put(Item("l0"))
+    for _ in range(8):
+        await lanes.take()
+    lanes.drop(["l0"])
+    lanes.put(Item("l0"))
     assert [(await lanes.take()).partition for _ in range(9)] == ["h0"] * 9
 
 

@@ -97,6 +97,12 @@ def _topic_name(value: str) -> str:
     return value
 
 
+def _seccomp(value: str) -> str:
+    if value == "unconfined":
+        raise ValueError("hostile programs are not run without a seccomp profile; evalx, docker or a path")
+    return value
+
+
 def _original(name: str) -> AliasChoices:
     return AliasChoices(PREFIX + name, name)
 
@@ -154,6 +160,9 @@ class Settings(BaseSettings):
     # Containers
     image_prefix: str = Field("evalx-", description="what names of images begin with")
     container_runtime: str | None = Field(None, description="such as runsc; unset = the daemon's own")
+    seccomp: Annotated[str, AfterValidator(_seccomp)] = Field(
+        "evalx", min_length=1, description="evalx, docker, or the path of a profile in Docker's format"
+    )
     container_pool_size: int | None = Field(
         None,
         ge=0,

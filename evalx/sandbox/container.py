@@ -66,6 +66,8 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     work_bytes: int
     work_inodes: int
     runtime: str | None = None
+    #: Besides no-new-privileges; see ``seccomp``.
+    security_options: tuple[str, ...] = ()
 
     def create_options(self, uid_base: int) -> dict[str, Any]:
         """The body of Docker's create call."""
@@ -92,7 +94,7 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
             "ReadonlyRootfs": True,
             "CapDrop": ["ALL"],
             "CapAdd": list(CAPABILITIES),
-            "SecurityOpt": ["no-new-privileges"],
+            "SecurityOpt": ["no-new-privileges", *self.security_options],
             "PidsLimit": self.pids,
             "Memory": self.memory_bytes,
             "MemorySwap": self.memory_bytes,

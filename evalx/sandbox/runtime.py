@@ -15,6 +15,7 @@ from evalx.errors import DockerUnavailableError
 from evalx.sandbox.container import LABEL_OWNER, LABEL_SCOPE, Collected, Container, ContainerSpec
 from evalx.sandbox.pool import Pool, PoolLimits, close_docker, open_docker, toolchain_digest
 from evalx.sandbox.protocol import Job, Mode, RunResult
+from evalx.sandbox.seccomp import security_options
 from evalx.sandbox.slots import CpuSlots
 from evalx.settings import Settings
 
@@ -49,6 +50,7 @@ def container_spec(settings: Settings, image: str, labels: dict[str, str]) -> Co
         work_bytes=settings.sandbox_work_bytes,
         work_inodes=WORK_INODES,
         runtime=settings.container_runtime,
+        security_options=security_options(settings.seccomp),
     )
 
 

@@ -2,9 +2,9 @@
 
 Each table becomes rules of Docker's format. Two properties of libseccomp, which makes the filter, shape them:
 
-- A rule that looks at no argument replaces all rules of the same call that do. So "these values, and else this errno" can
-  be said only by a rule for the other values, and libseccomp takes no more than one comparison of an argument a rule:
-  such an errno needs a single value. Whatever else a filtered call is given gets the default.
+- A rule that looks at no argument replaces all rules of the same call that do. So "these values, and else this errno"
+  can be said only by a rule for the other values, and libseccomp takes one comparison of an argument a rule: such an
+  errno needs a single value. Otherwise a filtered call with another argument gets the default.
 - A call from an architecture without a table (i386, x32) kills the thread. None is listed but the native one.
 """
 

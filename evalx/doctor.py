@@ -21,7 +21,9 @@ import redis.asyncio
 from evalx.agents.topics import TopicAdmin
 from evalx.errors import EvalxError
 from evalx.languages import Registry
-from evalx.sandbox.pool import open_docker
+from evalx.sandbox.host import MEMORY_BYTES, MEMORY_TRIED, PIDS, PIDS_TRIED, Findings, missing_limits, probe
+from evalx.sandbox.pool import close_docker, open_docker
+from evalx.sandbox.runtime import container_spec
 from evalx.settings import Settings, unknown_variables
 
 Status: TypeAlias = Literal["ok", "warn", "fail"]
@@ -64,13 +66,14 @@ async def _docker(settings: Settings) -> list[Check]:
         async with asyncio.timeout(SERVICE_TIMEOUT_S):
             info, version = await docker.system.info(), await docker.version()
             images = [await _image(docker, settings, image) for image in Registry.load().images]
+        limits = await _limits(docker, settings, images)
     except _DOCKER_ERRORS as error:
         advice = "start dockerd, or set EVALX_DOCKER_HOST; the user needs access to the socket"
         return [Check("docker", "fail", f"the daemon does not answer: {error}", advice)]
     finally:
-        await docker.close()
+        await close_docker(docker)
     daemon = Check("docker", "ok", f"version {version['Version']}, {info.get('NCPU')} CPUs, {info.get('Driver')}")
-    return [daemon, check_cgroups(info), *images, _clock("clock of Docker", _docker_time(info))]
+    return [daemon, check_cgroups(info), *images, *limits, _clock("clock of Docker", _docker_time(info))]
 
 
 async def _image(docker: aiodocker.Docker, settings: Settings, image: str) -> Check:
@@ -85,14 +88,72 @@ async def _image(docker: aiodocker.Docker, settings: Settings, image: str) -> Ch
 def check_cgroups(info: Mapping[str, Any]) -> Check:
     """Whether the daemon can keep the limits that sandboxes are started with; ``info`` is Docker's own."""
     version = f"cgroup v{info.get('CgroupVersion', '1')}"
-    missing = [name for key, name in (("MemoryLimit", "memory"), ("PidsLimit", "pids")) if not info.get(key)]
-    if missing:
+    if missing := missing_limits(info):
         advice = "boot with cgroup_enable=memory, or use a kernel with these controllers"
         return Check("cgroups", "fail", f"{version} without the limit of {' and '.join(missing)}", advice)
     if not info.get("SwapLimit"):
         advice = "boot with swapaccount=1, or switch swap off"
         return Check("cgroups", "warn", f"{version}: swap of containers is not limited", advice)
     return Check("cgroups", "ok", f"{version}, memory, swap and pids are limited")
+
+
+async def _limits(docker: aiodocker.Docker, settings: Settings, images: list[Check]) -> list[Check]:
+    """Docker's word is not enough: try what happens to whoever takes too much, in any image that is there."""
+    there = [image for image, check in zip(Registry.load().images, images, strict=True) if check.status == "ok"]
+    if not there:
+        return [Check("limits", "warn", "no image to try them in", "build the images, then ask again")]
+    try:
+        findings = await probe(docker, container_spec(settings, there[0], {}))
+    except (*_DOCKER_ERRORS, EvalxError) as error:
+        advice = "a sandbox cannot be started either; the daemon's log may say more"
+        return [Check("limits", "fail", f"they cannot be tried: {str(error) or 'no end in time'}", advice)]
+    return check_limits(findings, settings)
+
+
+def check_limits(found: Findings, settings: Settings) -> list[Check]:
+    """Whether a sandbox is what it has to be, from what was seen in one."""
+    return [
+        _check_limit(
+            "memory limit",
+            found.memory_is_limited,
+            f"{MEMORY_TRIED >> 20} MiB taken where {MEMORY_BYTES >> 20} are allowed",
+        ),
+        _check_limit("pids limit", found.pids_are_limited, f"{PIDS_TRIED} processes started where {PIDS} are allowed"),
+        _check_seccomp(found, settings),
+        _check_ids(found),
+    ]
+
+
+def _check_limit(name: str, limited: bool | None, over: str) -> Check:
+    if limited:
+        return Check(name, "ok", "tried, and enforced")
+    if limited is None:
+        return Check(name, "fail", "the container that was to try it ended at once", "see the daemon's log")
+    advice = "enable this cgroup controller (on cgroup v1 with swapaccount=1), or switch swap off; do not judge before"
+    return Check(name, "fail", f"not enforced: {over}", advice)
+
+
+def _check_seccomp(found: Findings, settings: Settings) -> Check:
+    if found.seccomp and found.no_new_privileges:
+        return Check("seccomp", "ok", f"active, profile {settings.seccomp}; no new privileges")
+    if found.no_new_privileges and settings.container_runtime is not None:
+        detail = f"{settings.container_runtime} shows no filter inside of it"
+        advice = "right for a runtime with a kernel of its own, such as gVisor (its --oci-seccomp adds the profile)"
+        return Check("seccomp", "warn", detail, advice)
+    lacks = "system calls are not filtered" if not found.seccomp else "a program could gain privileges"
+    return Check(
+        "seccomp", "fail", lacks, "use a kernel with CONFIG_SECCOMP_FILTER and a daemon that has seccomp enabled"
+    )
+
+
+def _check_ids(found: Findings) -> Check:
+    if not found.all_user_ids:
+        detail = "a sandbox has too few user ids, and each run needs its own"
+        return Check("user ids", "fail", detail, "use a daemon that is neither rootless nor has userns-remap")
+    if not found.capabilities_as_expected:
+        detail = "a sandbox has other capabilities than it was given"
+        return Check("user ids", "fail", detail, "look for what changes them: the daemon's settings, or its runtime's")
+    return Check("user ids", "ok", "all there; only the capabilities that the runner needs")
 
 
 async def _kafka(settings: Settings) -> list[Check]:

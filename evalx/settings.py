@@ -163,6 +163,7 @@ class Settings(BaseSettings):
     seccomp: Annotated[str, AfterValidator(_seccomp)] = Field(
         "evalx", min_length=1, description="evalx, docker, or the path of a profile in Docker's format"
     )
+    allow_unlimited: bool = Field(False, description="start although memory or pids limits are not enforced: unsafe")
     container_pool_size: int | None = Field(
         None,
         ge=0,

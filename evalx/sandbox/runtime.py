@@ -13,6 +13,7 @@ import orjson
 
 from evalx.errors import DockerUnavailableError
 from evalx.sandbox.container import LABEL_OWNER, LABEL_SCOPE, Collected, Container, ContainerSpec
+from evalx.sandbox.host import require_limits
 from evalx.sandbox.pool import Pool, PoolLimits, close_docker, open_docker, toolchain_digest
 from evalx.sandbox.protocol import Job, Mode, RunResult
 from evalx.sandbox.seccomp import security_options
@@ -72,12 +73,13 @@ class SandboxRuntime:
         ``owner`` and ``scope`` go onto every container as labels, so that others can tell whose it is.
 
         Raises:
-            ConfigurationError: an image is missing.
+            ConfigurationError: an image is missing, or the daemon cannot limit memory or processes.
             DockerUnavailableError: the daemon does not answer.
         """
         labels = {LABEL_OWNER: owner, LABEL_SCOPE: scope}
         self._specs = {image: container_spec(self._settings, image, labels) for image in self._images}
         self._docker = open_docker(self._settings.docker_host)
+        await require_limits(self._docker, allow_unlimited=self._settings.allow_unlimited)
         digests = await asyncio.gather(*(toolchain_digest(self._docker, spec.image) for spec in self._specs.values()))
         self._digests = dict(zip(self._specs, digests, strict=True))
         pool_size = self._settings.container_pool_size

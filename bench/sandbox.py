@@ -91,16 +91,15 @@ class Bench:
         box = self._place / f"{language.name}-{language.version}"
         write_artifact(box, artifact)
         plain, own = workload.plain_argv(language), workload.own_argv(language)
-        plain_env, own_env = workload.plain_env(language), language.run_env
         parallel = self._options.parallel
         others: list[bare.BareLoop | GoJudge] = [
-            bare.BareLoop("bare loop", image, self._place, box, plain, plain_env, len(tests), parallel)
+            bare.BareLoop("bare loop", image, self._place, box, plain, language.run_env, len(tests), parallel)
         ]
-        if (plain, plain_env) != (own, own_env):
+        if plain != own:
             name = "bare loop, evalx's command"
-            others.append(bare.BareLoop(name, image, self._place, box, own, own_env, len(tests), parallel))
+            others.append(bare.BareLoop(name, image, self._place, box, own, language.run_env, len(tests), parallel))
         if self._go_judge is not None:
-            others.append(GoJudge(self._go_judge, image, self._place, artifact.files, plain, plain_env, tests))
+            others.append(GoJudge(self._go_judge, image, self._place, artifact.files, plain, language.run_env, tests))
         return others
 
 

@@ -77,22 +77,21 @@ def submission(language: Language, code: str, tests: tuple[TestCase, ...]) -> Su
     )
 
 
-#: What evalx has prepared for its own runs and a bare judge would not have.
-_PREPARED = ("-XX:SharedArchiveFile=", "-XX:AOTCache=", "--snapshot-blob", "NODE_COMPILE_CACHE=")
+#: What evalx has prepared for its own runs, and how it uses that; a bare judge would not have it.
+_PREPARED = ("-XX:SharedArchiveFile=", "-XX:+UnlockDiagnosticVMOptions", "-XX:ArchiveRelocationMode=")
+_STARTERS = "/opt/evalx/"
 
 
 def plain_argv(language: Language) -> tuple[str, ...]:
     """The command of a judge that starts the same binary the usual way."""
     if language.name == "python":
         return ("python3", "-I", "-S", f"/box/{language.source}")
-    return tuple(word for word in own_argv(language) if not word.startswith(_PREPARED))
+    program, *words = own_argv(language)
+    if program.startswith(_STARTERS):
+        program = program.removeprefix(_STARTERS)
+    return (program, *(word for word in words if not word.startswith(_PREPARED)))
 
 
 def own_argv(language: Language) -> tuple[str, ...]:
     """The command that evalx itself runs."""
     return language.run_argv(LIMITS.memory_bytes)
-
-
-def plain_env(language: Language) -> tuple[str, ...]:
-    """The environment that goes with `plain_argv`."""
-    return tuple(entry for entry in language.run_env if not entry.startswith(_PREPARED))

@@ -155,7 +155,11 @@ class Worker:
             "TMPDIR": str(self.temp),
             **environment,
         }
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("EVALX_")}
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("EVALX_") or name == "EVALX_IMAGE_PREFIX"
+        }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [str(EVALX), "worker"], env=inherited | settings, stdout=log, stderr=log, stdin=subprocess.DEVNULL

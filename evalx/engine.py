@@ -3,18 +3,18 @@
 The order of one batch:
 
 1. The whole batch may have been judged before: *result cache*.
-2. An identical batch may be in progress in this process: *single flight*, its verdicts are shared.
+2. An identical batch may be in progress, in this process or in another worker: *single flight*, it is awaited.
 3. The program may have been compiled before: *artifact cache*. Else it is compiled, once, in a sandbox.
 4. All tests run in parallel in one container; expected outputs never enter it, the comparison happens here.
 
 What has been judged is stored only when its result is published (``remember``): a cache entry must never be the reason
-that a submission counts as delivered.
+that a submission counts as delivered. Who waits for an identical batch gets the outcome then, too.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
 import structlog
@@ -30,8 +30,8 @@ from evalx.verdicts import PASSED, Verdict, overall
 log = structlog.get_logger(__name__)
 
 #: Seconds of pause before each further attempt after a fault of ours: a container that died is replaced at once, a
-#: daemon that is restarting needs a few seconds. Worst case 3 attempts and 2.5 s of pauses.
-RETRY_PAUSES_S = (0.5, 2.0)
+#: daemon that is restarting needs a few seconds. Worst case 4 attempts and 10.5 s of pauses.
+RETRY_PAUSES_S = (0.5, 2.0, 8.0)
 #: A test that used more than this part of a limit may fall on the other side of it next time, so it is not cached.
 NEAR_LIMIT = 0.8
 #: Verdicts that depend on how busy the machine was.
@@ -48,6 +48,23 @@ class Cache(Protocol):
         """Store a value."""
 
 
+class Lead(Protocol):
+    """The right to judge a batch on behalf of all workers that were sent the same; others wait until it ends."""
+
+    def settle(self) -> None:
+        """It has been judged, and will be ended soon."""
+
+    async def end(self, outcome: bytes | None, *, keep: bool = False) -> None:
+        """Give the outcome to those who wait, and store it if it is to be kept."""
+
+
+class Flights(Protocol):
+    """Single flight over all workers."""
+
+    async def join(self, result: str) -> Lead | bytes | None:
+        """Take the lead, or wait for the outcome; None when nothing can be known of others."""
+
+
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of one submission, without the circumstances of its delivery.
 
@@ -60,6 +77,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     toolchain: str
     source: Source
     cache_key: str
+    lead: Lead | None = None
 
     def result(
         self,
@@ -109,7 +127,21 @@ class _Outcome(msgspec.Struct, frozen=True):
     tests: dict[bytes, TestResult]
 
 
+class _Answer(msgspec.Struct, frozen=True):
+    """A judgement as it is kept for repeats of one submission: verdicts and outputs as they were published."""
+
+    verdict: Verdict
+    compile: CompileReport | None
+    tests: tuple[TestResult, ...]
+    toolchain: str
+    cache_key: str
+
+
+#: Where an outcome came from, and what must be ended when it is published.
+_Flown: TypeAlias = tuple[Source, _Outcome, Lead | None]
+
 _encoder = msgspec.msgpack.Encoder()
+_answer_decoder = msgspec.msgpack.Decoder(_Answer)
 _outcome_decoder = msgspec.msgpack.Decoder(_Outcome)
 _artifact_decoder = msgspec.msgpack.Decoder(Artifact)
 
@@ -117,10 +149,11 @@ _artifact_decoder = msgspec.msgpack.Decoder(Artifact)
 class Engine:
     """Judges submissions, many at a time. ``sandbox`` and ``cache`` are started and closed by the caller."""
 
-    def __init__(self, registry: Registry, sandbox: Sandbox, cache: Cache) -> None:
+    def __init__(self, registry: Registry, sandbox: Sandbox, cache: Cache, flights: Flights | None = None) -> None:
         self._registry = registry
         self._sandbox = sandbox
         self._cache = cache
+        self._flights = flights
         self._in_progress: dict[str, asyncio.Future[_Outcome]] = {}
 
     async def judge(self, submission: Submission, *, rank: int = 0, on_test: OnTest | None = None) -> Judgement:
@@ -136,53 +169,105 @@ class Engine:
         """
         language = self._registry.resolve(submission.language, submission.version)
         key = keys.result_key(submission, self._sandbox.toolchain(language.image))
-        source: Source = "executed"
-        outcome: _Outcome | None = None
-        if submission.cache == "use":
-            source, outcome = await self._known(key)
-        if outcome is None:
-            source, outcome = "executed", await self._lead(submission, language, key, rank, on_test)
-        return self._judgement(submission, language, key, source, outcome)
+        known = await self._known(key) if submission.cache == "use" else None
+        source, outcome, lead = known or await self._lead(submission, language, key, rank, on_test)
+        return self._judgement(submission, language, key, source, outcome, lead)
 
     async def remember(self, submission: Submission, judgement: Judgement) -> None:
-        """Store a published judgement for identical submissions to come."""
-        if judgement.source != "executed" or submission.cache == "bypass":
+        """Store a published judgement for identical submissions to come, and end their waiting."""
+        if judgement.source != "executed":
             return
-        if _is_conclusive(judgement.compile) and all(_is_repeatable(test, submission) for test in judgement.tests):
-            outcome = _Outcome(judgement.compile, _by_fingerprint(submission, judgement.tests))
-            await self._cache.put(judgement.cache_key, _encoder.encode(outcome))
+        tests_keep = all(_is_repeatable(test, submission) for test in judgement.tests)
+        keep = submission.cache != "bypass" and _is_conclusive(judgement.compile) and tests_keep
+        await self._end(submission, judgement, keep=keep)
 
-    async def _known(self, key: str) -> tuple[Source, _Outcome | None]:
-        """Steps 1 and 2: an answer that exists, or that is being worked out."""
+    async def hand_over(self, submission: Submission, judgement: Judgement) -> None:
+        """End the waiting of others for a judgement that was not published; it is right all the same."""
+        if judgement.lead is not None:
+            await self._end(submission, judgement, keep=False)
+
+    @staticmethod
+    def pack(judgement: Judgement) -> bytes:
+        """A judgement for ``unpack``."""
+        return _encoder.encode(
+            _Answer(judgement.verdict, judgement.compile, judgement.tests, judgement.toolchain, judgement.cache_key)
+        )
+
+    @staticmethod
+    def unpack(value: bytes) -> Judgement | None:
+        """The judgement that was packed, as one from a cache; None when the value is damaged."""
+        try:
+            answer = _answer_decoder.decode(value)
+        except msgspec.DecodeError:
+            log.warning("answer_damaged")
+            return None
+        return Judgement(
+            verdict=answer.verdict,
+            compile=answer.compile and msgspec.structs.replace(answer.compile, cached=True),
+            tests=tuple(msgspec.structs.replace(test, cached=True) for test in answer.tests),
+            toolchain=answer.toolchain,
+            source="result_cache",
+            cache_key=answer.cache_key,
+        )
+
+    async def _end(self, submission: Submission, judgement: Judgement, *, keep: bool) -> None:
+        value = _encoder.encode(_Outcome(judgement.compile, _by_fingerprint(submission, judgement.tests)))
+        if judgement.lead is not None:
+            await judgement.lead.end(value, keep=keep)
+        elif keep:
+            await self._cache.put(judgement.cache_key, value)
+
+    async def _known(self, key: str) -> _Flown | None:
+        """Steps 1 and 2: an answer that exists, or that is being worked out here."""
         value = await self._cache.get("result", key)
-        if value is not None:
-            try:
-                return "result_cache", _outcome_decoder.decode(value)
-            except msgspec.DecodeError:
-                log.warning("cache_value_damaged", key=key)
+        if value is not None and (outcome := _decode_outcome(value, key)) is not None:
+            return "result_cache", outcome, None
         if (running := self._in_progress.get(key)) is None:
-            return "executed", None
+            return None
         # Not the future itself: who stops waiting must not cancel it for the others.
         await asyncio.wait([running])
         failed = running.cancelled() or running.exception() is not None
-        return "joined", None if failed else running.result()
+        return None if failed else ("joined", running.result(), None)
 
     async def _lead(
         self, submission: Submission, language: Language, key: str, rank: int, on_test: OnTest | None
-    ) -> _Outcome:
+    ) -> _Flown:
         """Judge, while identical submissions wait for the outcome."""
         future: asyncio.Future[_Outcome] = asyncio.get_running_loop().create_future()
         if submission.cache == "use":
             self._in_progress[key] = future
         try:
-            outcome = await self._judge_with_retries(submission, language, rank, on_test)
-            future.set_result(outcome)
-            return outcome
+            flown = await self._fly(submission, language, key, rank, on_test)
+            future.set_result(flown[1])
+            return flown
         finally:
             # Whoever joined a leader that failed judges by himself.
             future.cancel()
             if self._in_progress.get(key) is future:
                 del self._in_progress[key]
+
+    async def _fly(
+        self, submission: Submission, language: Language, key: str, rank: int, on_test: OnTest | None
+    ) -> _Flown:
+        """Step 2 once more, among all workers; then judge."""
+        lead: Lead | None = None
+        if submission.cache == "use" and self._flights is not None:
+            joined = await self._flights.join(key)
+            if isinstance(joined, bytes):
+                if (outcome := _decode_outcome(joined, key)) is not None:
+                    return "joined", outcome, None
+            else:
+                lead = joined
+        try:
+            outcome = await self._judge_with_retries(submission, language, rank, on_test)
+        except BaseException:
+            if lead is not None:
+                # Also when we are being cancelled: others would have to wait for the lease to expire.
+                await asyncio.shield(lead.end(None))
+            raise
+        if lead is not None:
+            lead.settle()
+        return "executed", outcome, lead
 
     async def _judge_with_retries(
         self, submission: Submission, language: Language, rank: int, on_test: OnTest | None
@@ -233,7 +318,13 @@ class Engine:
         return Artifact(report, artifact.files)
 
     def _judgement(
-        self, submission: Submission, language: Language, key: str, source: Source, outcome: _Outcome
+        self,
+        submission: Submission,
+        language: Language,
+        key: str,
+        source: Source,
+        outcome: _Outcome,
+        lead: Lead | None,
     ) -> Judgement:
         cached = source == "result_cache"
         report = outcome.compile
@@ -252,7 +343,16 @@ class Engine:
             toolchain=self._sandbox.toolchain(language.image),
             source=source,
             cache_key=key,
+            lead=lead,
         )
+
+
+def _decode_outcome(value: bytes, key: str) -> _Outcome | None:
+    try:
+        return _outcome_decoder.decode(value)
+    except msgspec.DecodeError:
+        log.warning("cache_value_damaged", key=key)
+        return None
 
 
 def _by_fingerprint(submission: Submission, tests: tuple[TestResult, ...]) -> dict[bytes, TestResult]:

@@ -64,9 +64,13 @@ async def compile_program(sandbox: Sandbox, language: Language, code: str, rank:
         return Artifact(None, (source,))
     runs: list[RunResult] = []
     job = _compile_job(language.compile, source)
-    collected = await sandbox.execute(
-        language.image, job, rank=_COMPILES + 2 * rank, on_result=lambda run: runs.append(run)
-    )
+
+    def on_result(run: RunResult) -> None:
+        # In here, so that the container does not serve again, not even for the next attempt.
+        _raise_if_ours(run)
+        runs.append(run)
+
+    collected = await sandbox.execute(language.image, job, rank=_COMPILES + 2 * rank, on_result=on_result)
     return _artifact(runs[0], collected)
 
 
@@ -159,7 +163,6 @@ def _run_bounds(language: Language, limits: Limits) -> Bounds:
 
 
 def _artifact(run: RunResult, collected: Collected) -> Artifact:
-    _raise_if_ours(run)
     output = run.stdout.decode("utf-8", "replace")
     exit_code = run.exit_code
     if run.outcome in _LIMIT_NAMES:

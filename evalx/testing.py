@@ -187,8 +187,15 @@ class FakePublisher:
         self.results: list[Result] = []
         self.dead_letters: list[tuple[Any, RejectedError | JudgeFaultError]] = []
         self.reachable = True
+        self.unencodable: set[str] = set()
 
-    async def result(self, record: Any, result: Result, wanted: Callable[[], bool]) -> bool:
+    def encode(self, record: Any, result: Result) -> Result:
+        """The result itself; raises JudgeFaultError for a status in ``unencodable``."""
+        if result.status in self.unencodable:
+            raise JudgeFaultError("internal_error", "the result could not be encoded")
+        return result
+
+    async def result(self, result: Result, wanted: Callable[[], bool]) -> bool:
         """Publish a result; False when nobody wants it any more and it was not taken."""
         if not await self._taken(wanted):
             return False

@@ -4,15 +4,23 @@
 
     1. intake     decoded or rejected, entered into its partition's order              (intake.py)
     2. lanes      waits for a free place, highest lane first                           (lanes.py)
-    3. claim      one id, one content; counts the attempt
+    3. claim      one id, one content, one worker at a time; counts the attempt        (cache/claims.py)
     4. judge      caches -> compile once -> run the tests                              (engine.py)
     5. answer     a Result; a dead letter too when it could not be judged
-    6. publish    wait for the broker's confirmation                                   (publisher.py)
-    7. store      in the cache, for identical submissions to come
+    6. publish    if it is still ours: wait for the broker's confirmation              (publisher.py)
+    7. store      for repeats of the id, and for identical submissions to come
     8. ack        in the order of the partition, never past an unfinished record       (sequencer.py)
 
-6 before 7 before 8 is the guarantee: a crash anywhere repeats work and never loses it. Redis is asked in 3, 4 and 7,
-and never decides whether a record counts as delivered.
+6 before 7 before 8 is the guarantee: a crash anywhere repeats work and never loses it. Redis is asked in 3, 4, 6 and 7,
+and never decides whether a record counts as delivered: a record of an id that was answered before is answered again,
+with what was published then.
+
+Between 5 and 6 time may have passed that this process knows nothing of. What is still ours is asked of Kafka (the
+sequencer, after the consumer had a moment to hear of a rebalance) and of Redis (the claim):
+
+- Both ours: publish.
+- The claim is somebody else's: drop what came of it and begin again, to wait for their answer and publish the same.
+- The partition is somebody else's: publish nothing; they read the record again, and get our answer through the claim.
 """
 
 from __future__ import annotations
@@ -25,10 +33,12 @@ import msgspec
 import structlog
 
 from evalx.agents.lanes import Lanes
-from evalx.agents.publisher import Publisher
+from evalx.agents.publisher import Encoded, Publisher
+from evalx.agents.pulse import Pulse
+from evalx.agents.quarantine import Quarantine
 from evalx.agents.records import Record
 from evalx.agents.sequencer import Sequencer
-from evalx.cache.store import Store
+from evalx.cache.claims import Claim, Claims
 from evalx.engine import Engine, Judgement
 from evalx.errors import JudgeFaultError, RejectedError
 from evalx.messages import (
@@ -60,16 +70,19 @@ class Pipeline:
         lanes: Lanes[Record],
         sequencer: Sequencer[Record],
         engine: Engine,
-        store: Store,
+        claims: Claims,
         publisher: Publisher,
         worker: str,
+        pulse: Pulse | None = None,
     ) -> None:
         self._lanes = lanes
         self._sequencer = sequencer
         self._engine = engine
-        self._store = store
+        self._claims = claims
         self._publisher = publisher
         self._worker = worker
+        self._pulse = pulse if pulse is not None else Pulse()
+        self._quarantine = Quarantine()
         #: What kept a record from ever being finished: a defect, after which the worker must not go on.
         self.failure: Exception | None = None
         self._in_flight: set[Record] = set()
@@ -95,12 +108,34 @@ class Pipeline:
 
     async def process(self, record: Record) -> None:
         """Steps 3 to 8."""
-        answer = await self._answer(record)
-        if not await self._publish(record, answer):
-            log.info("record_given_back", partition=record.partition_number, offset=record.offset)
-            return
-        await self._remember(record, answer)
-        self._acknowledge(record)
+        submission = record.submission
+        while True:
+            if submission is None:
+                delivered = await self._publish(record, self._unjudged(record, record.rejection))
+            else:
+                delivered = await self._process_claimed(record, submission)
+            if delivered:
+                self._acknowledge(record)
+                return
+            if not self._is_ours(record):
+                log.info("record_given_back", partition=record.partition_number, offset=record.offset)
+                return
+
+    async def _process_claimed(self, record: Record, submission: Submission) -> bool:
+        """Steps 3 to 7 of a record that can be judged. False when the answer is not ours to give, or not any more."""
+        async with self._claims.hold(submission.id, content_hash(submission)) as claim:
+            if not self._is_ours(record):
+                return False
+            answer = await self._answer(record, submission, claim)
+            self._claims.settle(claim)
+            delivered = False
+            try:
+                await self._pulse.settled()
+                if await self._claims.holds(claim):
+                    delivered = await self._publish(record, answer)
+            finally:
+                await self._conclude(submission, answer, claim, published=delivered)
+            return delivered
 
     def stop_taking(self) -> None:
         """Start nothing new; what is being judged goes on."""
@@ -120,81 +155,120 @@ class Pipeline:
         """Records that are being judged or published."""
         return len(self._in_flight)
 
-    async def _answer(self, record: Record) -> Answer:
+    async def _answer(self, record: Record, submission: Submission, claim: Claim) -> Answer:
+        """Steps 4 and 5; whatever goes wrong, there is an answer."""
         started = time.perf_counter()
-        queued_ms = record.queued_ms
-        try:
-            if record.submission is None:
-                raise record.rejection or RejectedError("invalid_value", "the submission could not be read")
-            return await self._judge(record, record.submission, started, queued_ms)
-        except RejectedError as rejection:
-            return self._rejected(record, rejection, started, queued_ms)
-
-    async def _judge(self, record: Record, submission: Submission, started: float, queued_ms: float) -> Answer:
-        claim = await self._store.claim(submission.id, content_hash(submission))
-        if claim.conflict:
-            raise RejectedError("conflict", f"id {submission.id!r} was used before with other content", "id")
-        common: dict[str, Any] = {
+        circumstances: dict[str, Any] = {
             "lane": record.lane,
             "worker": self._worker,
             "attempt": claim.attempt,
-            "queued_ms": queued_ms,
+            "queued_ms": record.queued_ms,
         }
+        if claim.conflict:
+            conflict = RejectedError("conflict", f"id {submission.id!r} was used before with other content", "id")
+            return self._unjudged(record, conflict, started)
         try:
-            judgement = await self._engine.judge(submission, rank=self._lanes.rank(record.lane))
+            judgement = await self._judge(record, submission, claim)
+            result = judgement.result(submission, judged_ms=_ms_since(started), **circumstances)
+            return Answer(result, judgement=judgement)
         except Exception as error:
             fault = _as_fault(error, submission)
-            common |= {"judged_ms": _ms_since(started), "metadata": submission.metadata}
-            return Answer(
-                judge_error_result(
-                    submission.id, fault, language=submission.language, version=submission.version, **common
-                ),
-                fault,
-            )
-        return Answer(judgement.result(submission, judged_ms=_ms_since(started), **common), judgement=judgement)
+            circumstances |= {"judged_ms": _ms_since(started), "metadata": submission.metadata}
+            language, version = submission.language, submission.version
+            result = judge_error_result(submission.id, fault, language=language, version=version, **circumstances)
+            return Answer(result, fault)
 
-    def _rejected(self, record: Record, rejection: RejectedError, started: float, queued_ms: float) -> Answer:
+    async def _judge(self, record: Record, submission: Submission, claim: Claim) -> Judgement:
+        """Step 4, unless the id was answered before, or should not be judged any more."""
+        if claim.answer is not None and (known := self._engine.unpack(claim.answer)) is not None:
+            return known
+        if claim.poison:
+            raise JudgeFaultError("poison", _verdict_on(claim))
+        if claim.suspect:
+            log.warning("judging_alone", submission=submission.id, deaths=claim.deaths)
+        async with self._quarantine.enter(alone=claim.suspect):
+            return await self._engine.judge(submission, rank=self._lanes.rank(record.lane))
+
+    def _unjudged(self, record: Record, rejection: RejectedError | None, started: float | None = None) -> Answer:
+        """What is answered to a record that cannot be judged."""
+        rejection = rejection or RejectedError("invalid_value", "the submission could not be read")
+        try:
+            return Answer(self._rejected(record, rejection, started), rejection)
+        except Exception:
+            log.exception("answer_not_built", partition=record.partition_number, offset=record.offset)
+            return Answer(None, rejection)
+
+    def _rejected(self, record: Record, rejection: RejectedError, started: float | None) -> Result | None:
         known = record.submission
         submission_id = known.id if known is not None else peek_id(record.value)
         if submission_id is None:
-            return Answer(None, rejection)
-        result = rejected_result(
+            return None
+        return rejected_result(
             submission_id,
             rejection,
             lane=record.lane,
             worker=self._worker,
-            queued_ms=queued_ms,
-            judged_ms=_ms_since(started),
+            queued_ms=record.queued_ms,
+            judged_ms=_ms_since(started) if started is not None else 0.0,
             language=known.language if known is not None else None,
             version=known.version if known is not None else None,
             metadata=known.metadata if known is not None else None,
         )
-        return Answer(result, rejection)
 
     async def _publish(self, record: Record, answer: Answer) -> bool:
-        """Step 6. False when the partition was lost meanwhile and the broker did not take the message."""
-        started = time.perf_counter()
-        if answer.failure is not None and not await self._publisher.dead_letter(
-            record, answer.failure, lambda: self._is_ours(record)
-        ):
+        """Step 6. False when the partition was lost before the broker took the message."""
+        await self._pulse.settled()
+        if not self._is_ours(record):
             return False
-        if answer.result is not None and not await self._publisher.result(
-            record, answer.result, lambda: self._is_ours(record)
-        ):
+        started = time.perf_counter()
+        failure, encoded, result = self._encode(record, answer)
+
+        def wanted() -> bool:
+            return self._is_ours(record)
+
+        if failure is not None and not await self._publisher.dead_letter(record, failure, wanted):
+            return False
+        if encoded is not None and not await self._publisher.result(encoded, wanted):
             return False
         STAGE_SECONDS.labels("publish").observe(time.perf_counter() - started)
-        if answer.result is not None:
-            _count(answer.result)
+        if result is not None:
+            _count(result)
         return True
 
-    async def _remember(self, record: Record, answer: Answer) -> None:
-        """Step 7. Whatever goes wrong here, the result is out already."""
-        if answer.judgement is None or record.submission is None:
-            return
+    def _encode(
+        self, record: Record, answer: Answer
+    ) -> tuple[RejectedError | JudgeFaultError | None, Encoded | None, Result | None]:
+        """What is sent for an answer. One that cannot be encoded never could be, so it becomes a dead letter instead.
+
+        Without this its record would never be finished, and stop its partition and every worker that gets it.
+        """
+        if answer.result is None:
+            return answer.failure, None, None
         try:
-            await self._engine.remember(record.submission, answer.judgement)
+            return answer.failure, self._publisher.encode(record, answer.result), answer.result
+        except JudgeFaultError as fault:
+            failure = answer.failure or fault
+            plain = _bare_result(answer.result, fault)
+        try:
+            return failure, self._publisher.encode(record, plain), plain
+        except JudgeFaultError:
+            return failure, None, None
+
+    async def _conclude(self, submission: Submission, answer: Answer, claim: Claim, *, published: bool) -> None:
+        """Step 7. Whatever goes wrong here, the result is out already, or another worker's to give."""
+        judgement = answer.judgement
+        value = self._engine.pack(judgement) if judgement is not None else None
+        try:
+            if published:
+                overtaken = not await self._claims.end(claim, value)
+            else:
+                overtaken = value is None or not await self._claims.pass_on(claim, value)
+            if judgement is not None and not overtaken and published:
+                await self._engine.remember(submission, judgement)
+            elif judgement is not None:
+                await self._engine.hand_over(submission, judgement)
         except Exception:
-            log.exception("store_failed", submission=record.submission.id)
+            log.exception("store_failed", submission=submission.id)
 
     def _acknowledge(self, record: Record) -> None:
         """Step 8."""
@@ -242,6 +316,20 @@ def _count(result: Result) -> None:
         attempt=result.attempt,
         queued_ms=round(result.queued_ms, 1),
         judged_ms=round(result.judged_ms, 1),
+    )
+
+
+def _bare_result(result: Result, fault: JudgeFaultError) -> Result:
+    """What can be said instead of a result that cannot be encoded: as little of it as possible."""
+    return judge_error_result(
+        result.id, fault, language=None, version=None, lane=result.lane, worker=result.worker, attempt=result.attempt
+    )
+
+
+def _verdict_on(claim: Claim) -> str:
+    return (
+        f"{claim.deaths} workers died while they judged it, {claim.lone} of them with nothing else in progress; "
+        "it is not judged again"
     )
 
 

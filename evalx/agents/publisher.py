@@ -12,7 +12,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -44,6 +44,14 @@ MAX_DEAD_LETTER_BYTES = 1 << 30
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 Headers = list[tuple[str, bytes]]
+
+
+class Encoded(NamedTuple):
+    """A result, ready to be sent."""
+
+    key: bytes
+    value: bytes
+    headers: Headers
 
 
 class _Outlet:
@@ -126,16 +134,27 @@ class Publisher:
         """Send what is buffered and disconnect."""
         await asyncio.gather(self._results.stop(), self._dead_letters.stop(), return_exceptions=True)
 
-    async def result(self, record: Record, result: Result, wanted: Callable[[], bool]) -> bool:
+    def encode(self, record: Record, result: Result) -> Encoded:
+        """A result as it is published, cut to the topic's limit.
+
+        Raises:
+            JudgeFaultError: it cannot be encoded; a defect of ours, and another try would end the same way.
+        """
+        try:
+            value = encode_result(fit_result(result, self._settings.max_result_bytes))
+            return Encoded(result.id.encode(), value, self._result_headers(record, result))
+        except Exception as error:
+            log.exception("result_not_encodable", submission=result.id)
+            raise JudgeFaultError("internal_error", f"the result could not be encoded: {error!r}") from error
+
+    async def result(self, result: Encoded, wanted: Callable[[], bool]) -> bool:
         """Publish a result and wait for the broker's confirmation.
 
         ``wanted`` is asked before each further try; returns False when the record is no longer ours to answer.
         """
-        value = encode_result(fit_result(result, self._settings.max_result_bytes))
-        headers = self._result_headers(record, result)
         topic = self._settings.topic_results
         return await self._send(
-            self._results, wanted, topic=topic, key=result.id.encode(), value=value, headers=headers
+            self._results, wanted, topic=topic, key=result.key, value=result.value, headers=result.headers
         )
 
     async def dead_letter(
@@ -206,6 +225,6 @@ def _dead_letter_headers(record: Record, error: RejectedError | JudgeFaultError)
         ("kafka_dlt-original-topic", record.topic.encode()),
         ("kafka_dlt-original-partition", str(record.partition_number).encode()),
         ("kafka_dlt-original-offset", str(record.offset).encode()),
-        ("kafka_dlt-exception-message", str(error)[:MAX_HEADER_CHARS].encode()),
+        ("kafka_dlt-exception-message", str(error)[:MAX_HEADER_CHARS].encode("utf-8", "backslashreplace")),
         ("evalx-error-code", error.code.encode()),
     ]

@@ -49,8 +49,9 @@ class Record:
 
     @property
     def queued_ms(self) -> float:
-        """Milliseconds from the producer's timestamp to now; clocks that disagree do not make it negative."""
-        return max(0.0, (time.time() - float(self.event.message.timestamp)) * 1000)
+        """Milliseconds from the producer's timestamp to now; 0 without one, and when clocks disagree."""
+        sent_at = self.event.message.timestamp or 0.0
+        return max(0.0, (time.time() - sent_at) * 1000) if sent_at > 0 else 0.0
 
     def header(self, name: str) -> bytes | None:
         """The last header of this name."""

@@ -24,9 +24,13 @@ from evalx.agents.lanes import Lanes
 from evalx.agents.orphans import OrphanReaper
 from evalx.agents.pipeline import Pipeline
 from evalx.agents.publisher import Publisher
+from evalx.agents.pulse import Pulse
 from evalx.agents.records import Record
 from evalx.agents.sequencer import Sequencer
 from evalx.agents.topics import TopicAdmin
+from evalx.cache.claims import Claims
+from evalx.cache.flights import Flights
+from evalx.cache.holding import Keeper
 from evalx.cache.leases import WorkerLease
 from evalx.cache.store import Store
 from evalx.engine import Engine
@@ -54,7 +58,8 @@ class Worker:
         self._sandbox = SandboxRuntime(settings, registry.images)
         self._lease = WorkerLease(settings.redis_url, self.name)
         self._store = Store(settings.redis_url, timeout_ms=settings.redis_timeout_ms, ttl_s=settings.result_cache_ttl_s)
-        self._engine = Engine(registry, self._sandbox, self._store)
+        self._keeper = Keeper(self._store.link)
+        self._engine = Engine(registry, self._sandbox, self._store, Flights(self._store, self._keeper))
         self._publisher = Publisher(settings, self.name)
         self._folder = WorkerFolder()
         self._app = create_app(settings, self._folder.path)
@@ -67,7 +72,11 @@ class Worker:
             max_count=settings.buffer_max_count,
             max_bytes=settings.buffer_max_bytes,
         )
-        self._pipeline = Pipeline(self._lanes, self._sequencer, self._engine, self._store, self._publisher, self.name)
+        claims = Claims(self._keeper, prefix=settings.topic_prefix, ttl_s=settings.result_cache_ttl_s)
+        self._pulse = Pulse()
+        self._pipeline = Pipeline(
+            self._lanes, self._sequencer, self._engine, claims, self._publisher, self.name, self._pulse
+        )
         intake = Intake(registry.rules(settings), self._lanes, self._sequencer, self._lane_of)
         partitions = Partitions(self._app, self._flow, self._lanes, self._sequencer, self._pipeline.wait_idle)
         subscribe(self._app, settings, intake, partitions)
@@ -96,6 +105,10 @@ class Worker:
         async with TopicAdmin(self._settings) as topics:
             await topics.check()
         stack.push_async_callback(self._store.close)
+        await self._keeper.start()
+        stack.push_async_callback(self._keeper.stop)
+        await self._pulse.start()
+        stack.push_async_callback(self._pulse.stop)
         await self._lease.start()
         stack.push_async_callback(self._lease.stop)
         stack.push_async_callback(self._sandbox.close)

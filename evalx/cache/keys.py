@@ -40,9 +40,43 @@ def artifact_key(language: Language, toolchain: str, code: str) -> str:
     return _key("artifact", (toolchain, language, code))
 
 
-def claim_key(submission_id: str) -> str:
-    """The key of what is known of a submission's id: its content and how often it was taken."""
-    return f"evalx:{VERSION}:claim:{submission_id}"
+class Namespace:
+    """The keys of one installation. Ids are its own; what was judged or compiled is the same for all on one Redis."""
+
+    def __init__(self, prefix: str) -> None:
+        self._root = f"evalx:{VERSION}:{prefix}"
+
+    def claim(self, submission_id: str) -> str:
+        """What is known of an id: its content, who judges it, how often it was taken, how often its worker died."""
+        return f"{self._root}:claim:{submission_id}"
+
+    def done(self, submission_id: str, content: bytes) -> str:
+        """What was published for an id, or is about to be."""
+        return f"{self._root}:done:{submission_id}:{content.hex()}"
+
+    def flight(self, incarnation: str) -> str:
+        """The ids that a worker process has in progress."""
+        return f"{self._root}:in-flight:{incarnation}"
+
+    @property
+    def deaths(self) -> str:
+        """When worker processes died with several submissions in progress."""
+        return f"{self._root}:deaths"
+
+
+def life_key(incarnation: str) -> str:
+    """Is there while a worker process lives."""
+    return f"evalx:{VERSION}:life:{incarnation}"
+
+
+def lease_key(result: str) -> str:
+    """Who judges the batch that has this result key."""
+    return f"{result}:lease"
+
+
+def handover_key(result: str) -> str:
+    """What came of it, for those who wait."""
+    return f"{result}:handover"
 
 
 def fingerprint(test: TestCase) -> bytes:

@@ -25,7 +25,7 @@ ECHO_TESTS = [{"stdin": text, "expected_output": text} for text in ("1\n", "2\n"
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "RETRY_PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(engine_module, "RETRY_PAUSES_S", (0.0, 0.0, 0.0))
 
 
 def make(tests: list[dict[str, Any]] | None = None, **fields: Any) -> Submission:
@@ -282,7 +282,7 @@ class TestSingleFlight:
 
     async def test_a_leader_that_fails_leaves_the_work_to_those_who_joined(self):
         gate = asyncio.Event()
-        faults = [SandboxFaultError(message=f"fault {number}") for number in range(3)]
+        faults = [SandboxFaultError(message=f"fault {number}") for number in range(4)]
         engine = Engine(REGISTRY, FakeSandbox(gate=gate, faults=faults), MemoryCache())
         leader, joiner = (asyncio.create_task(engine.judge(make())) for _ in range(2))
         await asyncio.sleep(0.01)
@@ -299,14 +299,14 @@ class TestRetries:
 
     async def test_but_not_for_ever(self):
         sandbox = FakeSandbox(faults=[SandboxFaultError(message=f"fault {number}") for number in range(9)])
-        with pytest.raises(SandboxFaultError, match="fault 2"):
+        with pytest.raises(SandboxFaultError, match="fault 3"):
             await Engine(REGISTRY, sandbox, MemoryCache()).judge(make())
 
     async def test_a_program_that_could_not_be_started_is_our_fault(self):
         sandbox = FakeSandbox(lambda stdin: Ran(outcome=Outcome.INTERNAL, exit_code=12))
         with pytest.raises(JudgeFaultError, match="errno 12"):
             await Engine(REGISTRY, sandbox, MemoryCache()).judge(make())
-        assert sandbox.runs == 3
+        assert sandbox.runs == 4
 
     async def test_a_retry_does_not_compile_again(self):
         def program(stdin: bytes) -> Ran:

@@ -10,12 +10,15 @@ import msgspec
 import pytest
 
 from evalx import engine as engine_module
+from evalx.agents import pulse as pulse_module
 from evalx.agents.intake import Intake
 from evalx.agents.lanes import Lanes
 from evalx.agents.pipeline import Pipeline
 from evalx.agents.records import Record
 from evalx.agents.sequencer import Sequencer
-from evalx.cache.store import Store
+from evalx.cache.claims import Claim, Claims
+from evalx.cache.holding import Keeper
+from evalx.cache.link import Link
 from evalx.engine import Engine
 from evalx.errors import SandboxFaultError
 from evalx.languages import Registry
@@ -44,9 +47,9 @@ class Rig:
         self.lanes: Lanes[Record] = Lanes(
             (lane.name for lane in SETTINGS.lanes), self._lane_of, FakeFlow(), max_count=100, max_bytes=1 << 20
         )
-        self.store = Store(None, timeout_ms=50, ttl_s=60)
+        self.claims = Claims(Keeper(Link(None, timeout_ms=50)), prefix="unit", ttl_s=60)
         self.engine = Engine(REGISTRY, self.sandbox, MemoryCache(self.journal))
-        self.pipeline = Pipeline(self.lanes, self.sequencer, self.engine, self.store, self.publisher, "host:1")  # type: ignore[arg-type]
+        self.pipeline = Pipeline(self.lanes, self.sequencer, self.engine, self.claims, self.publisher, "host:1")  # type: ignore[arg-type]
         self.intake = Intake(REGISTRY.rules(SETTINGS), self.lanes, self.sequencer, self._lane_of)
         self.offset = 0
 
@@ -70,7 +73,7 @@ class Rig:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "RETRY_PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(engine_module, "RETRY_PAUSES_S", (0.0, 0.0, 0.0))
 
 
 @pytest.fixture
@@ -162,7 +165,7 @@ async def test_one_id_with_two_contents_is_rejected_the_second_time():
 
 
 async def test_our_fault_is_answered_after_the_retries():
-    faults = [SandboxFaultError(message="container died") for _ in range(3)]
+    faults = [SandboxFaultError(message="container died") for _ in range(4)]
     rig = Rig(FakeSandbox(faults=faults))
     event = rig.send(message(metadata={"a": "b"}))
     await rig.step()
@@ -201,13 +204,33 @@ async def test_a_store_that_fails_does_not_keep_the_record(monkeypatch: pytest.M
     assert event.acked
 
 
-async def test_what_is_published_late_after_the_partition_was_lost_is_not_acknowledged():
+async def test_what_is_judged_after_the_partition_was_lost_is_left_to_the_next_owner():
+    """Nothing is published twice; and if the partition comes back here, nothing is judged twice either."""
+    gate = asyncio.Event()
+    rig = Rig(FakeSandbox(gate=gate))
+    event = rig.send(message(cache="bypass"))
+    work = asyncio.create_task(rig.step())
+    await until(lambda: rig.sandbox.jobs)
+    rig.sequencer.revoke([event.message.tp])
+    again = FakeEvent(message(cache="bypass"), journal=rig.journal)
+    rig.intake.take(again)
+    next_work = asyncio.create_task(rig.step())
+    gate.set()
+    await asyncio.wait_for(asyncio.gather(work, next_work), 5)
+    (result,) = rig.publisher.results
+    assert (result.verdict, result.attempt) == (Verdict.AC, 2)
+    assert (event.acked, again.acked) == (False, True)
+    assert len(rig.sandbox.jobs) == 1
+
+
+async def test_what_was_queued_when_the_partition_was_lost_is_not_judged():
     rig = Rig()
     event = rig.send(message())
     record = await rig.lanes.take()
     rig.sequencer.revoke([record.partition])
     await rig.pipeline.process(record)
-    assert len(rig.publisher.results) == 1
+    assert rig.journal == []
+    assert rig.sandbox.jobs == []
     assert not event.acked
 
 
@@ -297,6 +320,171 @@ async def test_a_defect_in_decoding_loses_no_record(monkeypatch: pytest.MonkeyPa
     assert len(rig.publisher.dead_letters) == 1
     assert [result.status for result in rig.publisher.results] == ["rejected"]
     assert event.acked
+
+
+@pytest.mark.parametrize("unencodable", [{"judged"}, {"judged", "judge_error"}])
+async def test_a_result_that_cannot_be_encoded_is_one_dead_letter(unencodable: set[str]):
+    """Else its record would never be finished, and restart every worker that gets it."""
+    rig = Rig()
+    rig.publisher.unencodable = unencodable
+    event = rig.send(message())
+    await rig.step()
+    assert [error.code for _, error in rig.publisher.dead_letters] == ["internal_error"]
+    assert [result.status for result in rig.publisher.results] == (
+        [] if "judge_error" in unencodable else ["judge_error"]
+    )
+    assert event.acked
+
+
+async def test_a_rejection_whose_result_cannot_be_built_is_one_dead_letter(monkeypatch: pytest.MonkeyPatch):
+    def crash(*args: Any, **kwargs: Any) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr("evalx.agents.pipeline.rejected_result", crash)
+    rig = Rig()
+    event = rig.send(message(colour="red"))
+    await rig.step()
+    assert [error.code for _, error in rig.publisher.dead_letters] == ["unknown_field"]
+    assert rig.publisher.results == []
+    assert event.acked
+
+
+async def test_a_record_without_a_timestamp_is_judged():
+    rig = Rig()
+    event = rig.send(message())
+    event.message.timestamp = None
+    await rig.step()
+    assert event.acked
+    assert rig.publisher.results[0].queued_ms == 0
+
+
+async def test_a_repeat_of_what_is_not_cached_gets_the_same_answer():
+    rig = Rig()
+    for _ in range(2):
+        rig.send(message(cache="bypass"))
+        await rig.step()
+    first, second = rig.publisher.results
+    assert [first.source, second.source] == ["executed", "result_cache"]
+    assert [first.attempt, second.attempt] == [1, 2]
+    assert len(rig.sandbox.jobs) == 1
+
+
+async def test_a_judge_error_is_judged_again_when_it_is_sent_again():
+    rig = Rig(FakeSandbox(faults=[SandboxFaultError() for _ in range(4)]))
+    for _ in range(2):
+        rig.send(message())
+        await rig.step()
+    assert [result.status for result in rig.publisher.results] == ["judge_error", "judged"]
+
+
+class HeldClaims(Claims):
+    """Claims of which Redis says what the test wants."""
+
+    def __init__(self, **known: Any) -> None:
+        super().__init__(Keeper(Link(None, timeout_ms=50)), prefix="unit", ttl_s=60)
+        self.known = known
+        self.overtaken = 0
+
+    async def _take(self, submission_id: str, content: bytes) -> Claim:
+        return msgspec.structs.replace(await super()._take(submission_id, content), **self.known)
+
+    async def holds(self, claim: Claim) -> bool:
+        self.overtaken -= 1
+        return self.overtaken < 0
+
+
+def with_claims(claims: Claims, sandbox: FakeSandbox | None = None) -> Rig:
+    rig = Rig(sandbox)
+    rig.pipeline._claims = claims
+    return rig
+
+
+async def test_a_poison_is_not_judged_and_is_one_dead_letter():
+    rig = with_claims(HeldClaims(deaths=2, lone=2))
+    event = rig.send(message())
+    await rig.step()
+    ((_, error),) = rig.publisher.dead_letters
+    assert error.code == "poison"
+    assert "2 workers died" in str(error)
+    assert [result.status for result in rig.publisher.results] == ["judge_error"]
+    assert rig.sandbox.jobs == []
+    assert event.acked
+
+
+async def test_a_suspect_is_judged_alone():
+    gate = asyncio.Event()
+    rig = Rig(FakeSandbox(gate=gate))
+    rig.send(message("s-1", code="1"))
+    rig.send(message("s-2", code="2"))
+    rig.send(message("s-3", code="3"))
+    usual = asyncio.create_task(rig.step())
+    await until(lambda: len(rig.sandbox.jobs) == 1)
+    rig.pipeline._claims = HeldClaims(deaths=2, lone=0)
+    suspect = asyncio.create_task(rig.step())
+    await asyncio.sleep(0.01)
+    rig.pipeline._claims = rig.claims
+    later = asyncio.create_task(rig.step())
+    await asyncio.sleep(0.01)
+    assert len(rig.sandbox.jobs) == 1, "it waits for those that have begun, and nobody begins before it"
+    gate.set()
+    await asyncio.wait_for(asyncio.gather(usual, suspect, later), 5)
+    assert [result.id for result in rig.publisher.results] == ["s-1", "s-2", "s-3"]
+
+
+@pytest.mark.parametrize(
+    ("deaths", "lone", "unexplained", "suspect", "poison"),
+    [
+        (1, 0, 0, False, False),
+        (1, 1, 0, False, False),
+        (2, 0, 0, True, False),
+        (2, 0, 2, True, False),
+        (2, 0, 3, False, False),
+        (2, 2, 0, True, True),
+        (2, 2, 2, True, False),
+        (3, 1, 0, True, False),
+        (4, 2, 1, True, True),
+        (9, 2, 20, False, False),
+    ],
+)
+def test_when_a_submission_is_suspect_and_when_poison(
+    deaths: int, lone: int, unexplained: int, suspect: bool, poison: bool
+):
+    claim = Claim(id="s", content=b"", attempt=1, deaths=deaths, lone=lone, unexplained=unexplained)
+    assert (claim.suspect, claim.poison) == (suspect, poison)
+
+
+async def test_a_claim_that_was_overtaken_is_dropped_and_taken_again():
+    """A zombie does not publish what it found; it answers with what has been published, or judges anew."""
+    claims = HeldClaims()
+    claims.overtaken = 1
+    rig = with_claims(claims)
+    event = rig.send(message(cache="bypass"))
+    await rig.step()
+    assert len(rig.publisher.results) == 1
+    assert event.acked
+
+
+async def test_after_a_stop_nothing_is_published_before_kafka_was_heard(monkeypatch: pytest.MonkeyPatch):
+    now = 100.0
+    monkeypatch.setattr(pulse_module, "clock", lambda: now)
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        rig.sequencer.revoke([event.message.tp])
+
+    rig = Rig()
+    pulse = rig.pipeline._pulse
+    pulse._beat()
+    event = rig.send(message())
+    now += 60
+    with monkeypatch.context() as patch:
+        patch.setattr(pulse_module.asyncio, "sleep", sleep)
+        await pulse.settled()
+    assert waited == [pulse_module.SETTLE_S]
+    await rig.step()
+    assert rig.publisher.results == []
+    assert not event.acked
 
 
 async def test_a_defect_after_judging_is_seen_and_the_record_not_acknowledged(

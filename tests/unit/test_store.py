@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 import redis.asyncio
 import zstandard
 
-from evalx.cache import store as store_module
-from evalx.cache.store import Claim, MemoryStore, Store
+from evalx.cache.store import MemoryStore, Store
 
 
 class FakeRedis:
@@ -18,7 +16,6 @@ class FakeRedis:
 
     def __init__(self) -> None:
         self.values: dict[str, bytes] = {}
-        self.hashes: dict[str, dict[str, Any]] = {}
         self.calls = 0
         self.away = False
         self.hangs = False
@@ -44,40 +41,8 @@ class FakeRedis:
         await self._call()
         return True
 
-    def pipeline(self, transaction: bool) -> FakePipeline:
-        return FakePipeline(self)
-
     async def aclose(self) -> None:
         pass
-
-
-class FakePipeline:
-    def __init__(self, owner: FakeRedis) -> None:
-        self._owner = owner
-        self._steps: list[Any] = []
-
-    def hsetnx(self, key: str, field: str, value: bytes) -> None:
-        self._steps.append(lambda: self._hash(key).setdefault(field, value))
-
-    def hget(self, key: str, field: str) -> None:
-        self._steps.append(lambda: self._hash(key).get(field))
-
-    def hincrby(self, key: str, field: str, amount: int) -> None:
-        def step() -> int:
-            self._hash(key)[field] = self._hash(key).get(field, 0) + amount
-            return int(self._hash(key)[field])
-
-        self._steps.append(step)
-
-    def expire(self, key: str, seconds: int) -> None:
-        self._steps.append(lambda: True)
-
-    async def execute(self) -> list[Any]:
-        await self._owner._call()
-        return [step() for step in self._steps]
-
-    def _hash(self, key: str) -> dict[str, Any]:
-        return self._owner.hashes.setdefault(key, {})
 
 
 @pytest.fixture
@@ -92,7 +57,7 @@ def connect() -> Store:
 
 
 def pass_time(store: Store) -> None:
-    store._closed_until = 0.0
+    store.link._closed_until = 0.0
 
 
 async def test_what_one_worker_stores_another_finds(server: FakeRedis):
@@ -153,35 +118,10 @@ async def test_a_redis_that_hangs_costs_one_time_limit(server: FakeRedis):
     assert server.calls == 1
 
 
-async def test_an_id_is_counted_and_its_content_compared_over_all_workers(server: FakeRedis):
-    one, two = connect(), connect()
-    assert await one.claim("s-1", b"content") == Claim(1, False)
-    assert await two.claim("s-1", b"content") == Claim(2, False)
-    assert await two.claim("s-1", b"other") == Claim(3, True)
-    assert await one.claim("s-2", b"other") == Claim(1, False)
-
-
-async def test_without_redis_a_worker_still_knows_its_own_ids(server: FakeRedis):
-    store = connect()
-    await store.claim("s-1", b"content")
-    server.away = True
-    assert await store.claim("s-1", b"content") == Claim(2, False)
-    assert await store.claim("s-1", b"other") == Claim(3, True)
-
-
-async def test_an_attempt_never_goes_back_when_redis_has_forgotten(server: FakeRedis):
-    store = connect()
-    for _ in range(3):
-        await store.claim("s-1", b"content")
-    server.hashes.clear()
-    assert (await store.claim("s-1", b"content")).attempt == 4
-
-
 async def test_memory_alone_needs_no_redis():
     store = Store(None, timeout_ms=50, ttl_s=60)
     await store.put("k", b"v")
     assert await store.get("result", "k") == b"v"
-    assert await store.claim("s-1", b"c") == Claim(1, False)
     assert await store.ping()
     await store.close()
 
@@ -207,12 +147,3 @@ def test_a_value_larger_than_everything_is_not_kept():
     memory = MemoryStore(max_bytes=30)
     memory.put("a", bytes(31))
     assert memory.get("a") is None
-
-
-async def test_remembered_ids_are_bounded(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(store_module, "MEMORY_CLAIMS", 10)
-    store = Store(None, timeout_ms=50, ttl_s=60)
-    for number in range(50):
-        await store.claim(f"s-{number}", b"c")
-    assert len(store._claims) == 10
-    assert (await store.claim("s-49", b"c")).attempt == 2

@@ -152,7 +152,7 @@ class Arena:
         container: str = "either",
         **limits: int,
     ) -> Batch:
-        """Judge ``programs/PROGRAM`` (or a source text with line breaks, "LANGUAGE:" before it) and check all around it.
+        """Judge ``programs/PROGRAM``, or a source text with "LANGUAGE:" before it, and check all around it.
 
         Args:
             program: a path below ``programs/`` whose suffix names the language, or ``"c:int main..."``.
@@ -259,7 +259,7 @@ class Arena:
             lambda: pool.size == sum(map(len, pool._idle.values())), f"the pool lost count: {pool.size}, {idle}"
         )
         # Nine of ours for the loop and the daemon, one for each attached container, some for pytest.
-        assert len(os.listdir("/proc/self/fd")) < 64 + pool.size, "the worker's descriptors grow"
+        assert len(list(Path("/proc/self/fd").iterdir())) < 64 + pool.size, "the worker's descriptors grow"
 
 
 def _check_verdicts(batch: Batch, expect: type_of_expected | Sequence[type_of_expected]) -> None:

@@ -1,7 +1,7 @@
 """Where attacks are judged: the real sandbox, next to a victim, and what must hold after each of them.
 
-An attack is a program that is judged like any other, by the runtime and the containers that a worker uses. Whatever it
-does, afterwards: it got the verdict that it deserves; victims that were judged in other containers at the same time got
+An attack is a program that is judged like any other, by the runtime and the containers that a worker uses. Whatever
+it does, afterwards: it got the verdict that it deserves; victims that were judged in other containers at the same time got
 theirs; the container was reset or is gone; a spy that is run next in it finds nothing; no process of the attack lives on
 the host; and the worker is as it was.
 """
@@ -259,7 +259,7 @@ class Arena:
             lambda: pool.size == sum(map(len, pool._idle.values())), f"the pool lost count: {pool.size}, {idle}"
         )
         # Nine of ours for the loop and the daemon, one for each attached container, some for pytest.
-        assert len(list(Path("/proc/self/fd").iterdir())) < 64 + pool.size, "the worker's descriptors grow"
+        assert _descriptors() < 64 + pool.size, "the worker's descriptors grow"
 
 
 def _check_verdicts(batch: Batch, expect: type_of_expected | Sequence[type_of_expected]) -> None:
@@ -275,6 +275,10 @@ async def _eventually(holds: Any, complaint: str) -> None:
     while not holds():
         assert time.monotonic() < deadline, complaint
         await asyncio.sleep(0.02)
+
+
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def _processes_of(uid: int) -> list[str]:

@@ -41,7 +41,7 @@ async def test_forged_frames_of_the_runner(arena: Arena) -> None:
 
 @pytest.mark.parametrize("how", range(1, 11))
 async def test_a_false_fork_server(arena: Arena, how: int) -> None:
-    """Silent, dying, flooding, lying, forking by itself, hanging, staying in control: every test gets its own verdict."""
+    """Silent, dying, flooding, lying, forking by itself, hanging: every test gets its own verdict."""
     source = f"c:#define HOW {how}\n" + (PROGRAMS / "c" / "false_server.c").read_text()
     batch = await arena.attack(source, stdins=["2", "3", "4"], expect=OK)
     assert [test.stdout for test in batch.tests] == ["4\n", "9\n", "16\n"]

@@ -1,9 +1,9 @@
 """Where attacks are judged: the real sandbox, next to a victim, and what must hold after each of them.
 
 An attack is a program that is judged like any other, by the runtime and the containers that a worker uses. Whatever
-it does, afterwards: it got the verdict that it deserves; victims that were judged in other containers at the same time got
-theirs; the container was reset or is gone; a spy that is run next in it finds nothing; no process of the attack lives on
-the host; and the worker is as it was.
+it does, afterwards: it got the verdict that it deserves; victims that were judged in other containers at the same time
+got theirs; the container was reset or is gone; a spy that is run next in it finds nothing; no process of the attack
+lives on the host; and the worker is as it was.
 """
 
 from __future__ import annotations

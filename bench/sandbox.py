@@ -11,11 +11,13 @@ import argparse
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -29,7 +31,7 @@ from evalx.languages import Language, Registry
 from evalx.messages import TestCase
 from evalx.settings import Settings
 
-EXIT_WRONG, EXIT_FAILED = 1, 2
+EXIT_WRONG, EXIT_FAILED, EXIT_STOPPED = 1, 2, 130
 
 
 class Bench:
@@ -103,6 +105,14 @@ class Bench:
         return others
 
 
+async def stoppable(work: Coroutine[Any, Any, report.Report]) -> report.Report:
+    """SIGTERM ends it as Ctrl-C does, so that no container is left behind."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await work
+
+
 def write_artifact(box: Path, artifact: Artifact) -> None:
     """The compiled program as it is in a sandbox's /box."""
     for file in artifact.files:
@@ -170,10 +180,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             place.chmod(0o755)
             bench = Bench(options, Settings.load(), place)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                done = runner.run(bench.run(languages, registry.resolve("c")))
+                done = runner.run(stoppable(bench.run(languages, registry.resolve("c"))))
     except (EvalxError, RuntimeError, subprocess.CalledProcessError) as error:
         say(f"bench: {error}")
         return EXIT_FAILED
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        say("bench: stopped")
+        return EXIT_STOPPED
     print(report.as_markdown(done))
     if options.json is not None:
         options.json.write_bytes(report.as_json(done))

@@ -22,7 +22,8 @@ static void take(void) {
         listen(fd, 5);
     for (size_t i = 0; i < sizeof lockable / sizeof *lockable; i++)
         flock(open(lockable[i], O_RDONLY), LOCK_EX | LOCK_NB);
-    mkdir("/tmp/.d", 0700), mkdir("/tmp/.d/e", 0700), mkdir("/tmp/.d/e/f", 0);
+    umask(0); /* the other tests of the submission do the same, maybe under another uid */
+    mkdir("/tmp/.d", 0777), mkdir("/tmp/.d/e", 0777), mkdir("/tmp/.d/e/f", 0);
     mkfifo("/tmp/fifo", 0666);
     (void)!write(open("/tmp/file", O_CREAT | O_RDWR, 0666), written, 1);
     (void)!write(open("/dev/shm/file", O_CREAT | O_RDWR, 0666), written, 1);

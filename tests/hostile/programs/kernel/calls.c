@@ -136,7 +136,10 @@ static void machine(void) {
 #ifdef __x86_64__
 static long by_i386(long number, long first, long second, long third) {
     long result;
-    __asm__ volatile("int $0x80" : "=a"(result) : "a"(number), "b"(first), "c"(second), "d"(third) : "memory", "r8", "r9", "r10", "r11");
+    __asm__ volatile("int $0x80"
+                     : "=a"(result)
+                     : "a"(number), "b"(first), "c"(second), "d"(third)
+                     : "memory", "r8", "r9", "r10", "r11");
     errno = result < 0 ? (int)-result : 0;
     return result < 0 ? -1 : result;
 }

@@ -1,8 +1,12 @@
-/* Leaves things for whoever comes next (stdin "leave"), holds them (stdin "hold"), or looks for what others have (stdin "look"). */
+/* Leaves things for whoever comes next (stdin "leave"), holds them ("hold"), or looks for what others have ("look"). */
 #include <semaphore.h>
 
-static const char *lockable[] = {"/etc/passwd", "/opt/evalx/runner", "/opt/evalx/forkserver.so", "/usr/bin/gcc", "/box", "/tmp", "/dev/null"};
-static const char *left[] = {"/tmp/file", "/tmp/fifo", "/tmp/socket", "/tmp/.d/e/f", "/dev/shm/file", "/dev/shm/sem.evalx", "/dev/shm/shm"};
+static const char *lockable[] = {
+    "/etc/passwd", "/opt/evalx/runner", "/opt/evalx/forkserver.so", "/usr/bin/gcc", "/box", "/tmp", "/dev/null",
+};
+static const char *left[] = {
+    "/tmp/file", "/tmp/fifo", "/tmp/socket", "/tmp/.d/e/f", "/dev/shm/file", "/dev/shm/sem.evalx", "/dev/shm/shm",
+};
 static const char abstract[] = "evalx-left-behind";
 
 static socklen_t abstract_address(struct sockaddr_un *address) {

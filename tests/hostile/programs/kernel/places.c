@@ -4,7 +4,8 @@ static const char *kernel_files[] = {
     "/proc/sys/kernel/modprobe", "/proc/sys/fs/mqueue/msg_max", "/proc/sys/kernel/shmmax", "/proc/sys/net/ipv4/ip_forward",
     "/proc/irq/default_smp_affinity", "/proc/self/uid_map", "/proc/self/gid_map", "/proc/self/timens_offsets",
     "/proc/1/oom_score_adj", "/proc/1/mem", "/proc/1/environ", "/proc/1/clear_refs", "/proc/1/comm", "/sys/kernel/uevent_helper",
-    "/sys/kernel/profiling", "/sys/power/state", "/sys/module/kernel/parameters/panic", "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    "/sys/kernel/profiling", "/sys/power/state", "/sys/module/kernel/parameters/panic",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
     "/sys/fs/cgroup/memory/cgroup.procs", "/sys/fs/cgroup/pids/pids.max", "/sys/fs/cgroup/cpu/tasks", "/sys/fs/cgroup/memory.max",
     "/sys/fs/cgroup/pids.max", "/sys/fs/cgroup/cgroup.procs", "/sys/fs/cgroup/devices/devices.allow", "/dev/mem", "/dev/kmem",
     "/dev/port", "/dev/kmsg", "/dev/sda", "/dev/vda", "/dev/fuse", "/dev/kvm", "/dev/net/tun", "/dev/console", "/dev/shm",
@@ -45,7 +46,9 @@ static void search(const char *directory, int depth, dev_t device) {
         char path[PATH_MAX];
         struct stat status;
         snprintf(path, sizeof path, "%s/%s", directory[1] == '\0' ? "" : directory, entry->d_name);
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 || lstat(path, &status) < 0 || status.st_dev != device)
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        if (lstat(path, &status) < 0 || status.st_dev != device)
             continue;
         if (S_ISREG(status.st_mode) && (status.st_mode & 06000))
             printf("+ setuid-file %s\n", path);

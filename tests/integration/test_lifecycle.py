@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,40 @@ async def test_orphans_are_removed(killed: tuple[Topics, Killed]):
     assert sandboxes(scope="another-installation") == [now.stranger[:12]], "that one is not ours to remove"
     removed = [entry["container"] for entry in now.second.events("orphan_removed")]
     assert now.orphan[:12] in removed
+
+
+# --- SIGSTOP, SIGCONT
+
+
+async def test_a_zombie_publishes_nothing_of_its_own(open_topics: OpenTopics, services: Services):
+    """Stopped for longer than its session and its leases, while another judges what it had in progress, it goes on."""
+    redis = services.next_redis()
+    async with open_topics("zombie") as topics:
+        zombie = await topics.worker(redis_url=redis, container_pool_size=0).ready()
+        naps = await topics.submit(*[nap(6) for _ in range(4)])
+        await eventually(lambda: napping(zombie), "naps have begun")
+        zombie.process.send_signal(signal.SIGSTOP)
+        try:
+            other = await topics.worker(redis_url=redis, container_pool_size=0).ready()
+            results = await topics.wait_for(naps)
+            assert {result["worker"] for result in results.values()} == {other.name}
+            committed = await topics.committed()
+        finally:
+            zombie.process.send_signal(signal.SIGCONT)
+        await eventually(lambda: zombie.events("process_was_stopped"), "it has noticed")
+        # As long as it waits to hear from Kafka, and then some.
+        await asyncio.sleep(12)
+        await topics.judge(*[submission()] * 20)
+        for one in naps:
+            published = [repeat.document for repeat in topics.results[one]]
+            assert [repeat["source"] for repeat in published].count("executed") == 1
+            assert len({repeat["tests"][0]["cpu_time_ms"] for repeat in published}) == 1, "a repeat is equal"
+        now = await topics.committed()
+        assert all(now[partition] >= offset for partition, offset in committed.items())
+        for worker in (zombie, other):
+            code = worker.process.poll()
+            assert code is None, f"{worker.name} exited with {code}"
+            assert (await worker.stop())[0] == 0
 
 
 # --- back pressure

@@ -36,6 +36,8 @@ REQUEST_TIMEOUT_MS = 15_000
 RESEND_PAUSE_S = 1.0
 #: Characters of an error message in a header: an explanation, not a document.
 MAX_HEADER_CHARS = 1000
+#: Bytes of the submission's own headers that a dead letter keeps; well within ``DEAD_LETTER_ROOM_BYTES``.
+MAX_KEPT_HEADER_BYTES = 16 << 10
 #: Bytes that a dead letter may have. What was compressed by its producer can be far larger than the topic's limit.
 MAX_DEAD_LETTER_BYTES = 1 << 30
 
@@ -54,8 +56,8 @@ class Encoded(NamedTuple):
     headers: Headers
 
 
-class _Outlet:
-    """An idempotent producer with ``acks=all`` that is replaced after a failure."""
+class Outlet:
+    """A producer that is replaced after a failure: it is idempotent, so it could not go on. ``start`` before use."""
 
     def __init__(self, make: Callable[[], AIOKafkaProducer]) -> None:
         self._make = make
@@ -64,19 +66,20 @@ class _Outlet:
         self._retired: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
+        """Connect."""
         await self._producer.start()
 
     async def stop(self) -> None:
+        """Send what is buffered and disconnect."""
         await asyncio.gather(self._producer.stop(), *self._retired, return_exceptions=True)
 
-    async def send(self, *, topic: str, partition: int | None = None, **message: Any) -> None:
-        """Send one message and wait until the broker has confirmed it; raises KafkaError."""
+    async def send(self, *, topic: str, partition: int | None = None, **message: Any) -> Any:
+        """Send one message and wait until the broker has confirmed it; returns where it is, raises KafkaError."""
         producer = self._producer
         try:
             if message["key"] is None and message["value"] is None:
-                await _send_nothing(producer, topic, partition, message["headers"])
-            else:
-                await producer.send_and_wait(topic=topic, partition=partition, **message)
+                return await _send_nothing(producer, topic, partition, message["headers"])
+            return await producer.send_and_wait(topic=topic, partition=partition, **message)
         except KafkaError:
             await self._replace(producer)
             raise
@@ -98,12 +101,12 @@ class _Outlet:
         task.add_done_callback(self._retired.discard)
 
 
-async def _send_nothing(producer: AIOKafkaProducer, topic: str, partition: int | None, headers: Headers) -> None:
-    """A message with neither key nor value: Kafka takes it, but aiokafka only as part of a batch."""
+async def _send_nothing(producer: AIOKafkaProducer, topic: str, partition: int | None, headers: Headers) -> Any:
+    """A message with neither key nor value: Kafka takes it, but aiokafka only as part of a batch. Where it went."""
     batch = producer.create_batch()
     batch.append(timestamp=None, key=None, value=None, headers=headers)
     batch.close()
-    await (await producer.send_batch(batch, topic, partition=partition))
+    return await (await producer.send_batch(batch, topic, partition=partition))
 
 
 class Publisher:
@@ -113,9 +116,9 @@ class Publisher:
         self._settings = settings
         self._worker = worker
         # Checked before compression; the broker has the last word.
-        self._results = _Outlet(lambda: self._producer(None, settings.max_message_bytes))
+        self._results = Outlet(lambda: self._producer(None, settings.max_message_bytes))
         # Compressed, since its producer may have compressed the original.
-        self._dead_letters = _Outlet(lambda: self._producer("gzip", MAX_DEAD_LETTER_BYTES))
+        self._dead_letters = Outlet(lambda: self._producer("gzip", MAX_DEAD_LETTER_BYTES))
 
     async def start(self) -> None:
         """Connect.
@@ -185,7 +188,7 @@ class Publisher:
             max_request_size=max_bytes,
         )
 
-    async def _send(self, outlet: _Outlet, wanted: Callable[[], bool], **message: Any) -> bool:
+    async def _send(self, outlet: Outlet, wanted: Callable[[], bool], **message: Any) -> bool:
         while True:
             try:
                 await outlet.send(**message)
@@ -227,4 +230,13 @@ def _dead_letter_headers(record: Record, error: RejectedError | JudgeFaultError)
         ("kafka_dlt-original-offset", str(record.offset).encode()),
         ("kafka_dlt-exception-message", str(error)[:MAX_HEADER_CHARS].encode("utf-8", "backslashreplace")),
         ("evalx-error-code", error.code.encode()),
+        *_kept_headers(record),
     ]
+
+
+def _kept_headers(record: Record) -> Headers:
+    """The submission's own, for a replay; unless there are so many that a dead letter would outgrow its topic."""
+    headers = record.event.message.headers or ()
+    pairs = list(headers.items() if isinstance(headers, dict) else headers)
+    size = sum(len(name.encode()) + len(value or b"") for name, value in pairs)
+    return pairs if size <= MAX_KEPT_HEADER_BYTES else []

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 import evalx
-from evalx.cli import judging, operation, samples
+from evalx.cli import judging, lag, letters, operation, samples
 from evalx.cli.running import EXIT_FAULT, EXIT_USAGE, complain
 from evalx.errors import EvalxError, RejectedError, UsageError
 
@@ -73,6 +73,8 @@ def _root(
 
 judging.register(app)
 operation.register(app)
+lag.register(app)
+letters.register(app)
 samples.register(app)
 
 

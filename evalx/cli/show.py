@@ -62,6 +62,16 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\t\n" else c.encode("unicode_escape").decode() for c in text)
 
 
+def one_line(text: str) -> str:
+    """The text without line feeds and tabs, for a cell."""
+    return " ".join(text.split())
+
+
+def clear() -> None:
+    """Begin at the top of the terminal again; nothing where nobody looks."""
+    _console().clear()
+
+
 def milliseconds(value: float) -> str:
     """One decimal."""
     return f"{value:.1f}"

@@ -200,6 +200,10 @@ class Settings(BaseSettings):
     result_cache_ttl_s: int = Field(7 * 24 * 3600, ge=1, description="how long a result is remembered")
     # 10 s: the platform's usual grace is 15 s or more before it kills, and containers must go in the rest.
     drain_timeout_s: float = Field(10.0, gt=0, description="for work in progress at a shutdown")
+    # Unset, it is what may lie between two commits in the worst case: evalx/agents/standstill.py has the sum.
+    standstill_grace_s: float | None = Field(
+        None, ge=1, description="without a commit, beyond what is in flight, until a worker ends; unset = 129"
+    )
 
     # Surroundings
     health_port: int = Field(6066, ge=0, le=65535, description="health and metrics of a worker; 0 = any free port")

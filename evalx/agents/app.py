@@ -26,6 +26,7 @@ from faust.types import TP
 
 from evalx.agents.assignor import assignor_of
 from evalx.agents.intake import Intake
+from evalx.agents.lag import CLIENT_PREFIX
 from evalx.agents.lanes import Lanes
 from evalx.agents.records import Record
 from evalx.agents.sequencer import Sequencer
@@ -73,8 +74,8 @@ class ConsumerFlow:
             self._app.consumer.on_buffer_drop(TP(*partition))
 
 
-def create_app(settings: Settings, folder: Path) -> Any:
-    """The Faust app, without agents; ``folder`` is one that Faust may have.
+def create_app(settings: Settings, name: str, folder: Path) -> Any:
+    """The Faust app of the worker of this name, without agents; ``folder`` is one that Faust may have.
 
     Everything that Faust would create or serve by itself is switched off.
     """
@@ -82,6 +83,8 @@ def create_app(settings: Settings, folder: Path) -> Any:
     return faust.App(
         settings.consumer_group,
         broker=brokers,
+        # By it the group's members can be told apart from outside, as `evalx lag` and the health watch do.
+        broker_client_id=CLIENT_PREFIX + name,
         datadir=str(folder),
         store="memory://",
         PartitionAssignor=assignor_of(settings.lanes),
@@ -121,7 +124,7 @@ class Partitions:
         self._flow.assigned -= partitions
         dropped = self._lanes.drop(partitions)
         finished = await self._wait_idle(REVOKE_WAIT_S)
-        await self._commit(partitions)
+        await self.commit(partitions)
         self._sequencer.revoke(partitions)
         log.info("partitions_revoked", count=len(partitions), queued_dropped=len(dropped), in_flight_finished=finished)
 
@@ -134,7 +137,7 @@ class Partitions:
             self._flow.release(partition)
         log.info("partitions_assigned", partitions=sorted(tp.partition for tp in self._flow.assigned))
 
-    async def _commit(self, partitions: Iterable[TP]) -> None:
+    async def commit(self, partitions: Iterable[TP]) -> None:
         """Commit directly: Faust has already forgotten what was acknowledged in partitions that it is about to lose."""
         offsets = self._sequencer.committable(partitions)
         if offsets:

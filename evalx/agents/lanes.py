@@ -138,6 +138,10 @@ class Lanes(Generic[ItemT]):
         """How many items wait in each lane."""
         return {name: len(lane.items) for name, lane in self._lanes.items()}
 
+    def held_back(self) -> set[Hashable]:
+        """The partitions of which no more is fetched for now."""
+        return {partition for lane in self._lanes.values() for partition in lane.held}
+
     def rank(self, name: str) -> int:
         """The place of a lane in the order of priority, 0 = highest."""
         return list(self._lanes).index(name)

@@ -38,6 +38,11 @@ class OrphanReaper:
         """Remove what is there now, and go on in the background."""
         self._task = asyncio.create_task(self._loop())
 
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """What looks from time to time; it ends only when it is stopped."""
+        return self._task
+
     async def stop(self) -> None:
         """Stop looking."""
         if self._task is not None:

@@ -86,6 +86,9 @@ class Pipeline:
         #: What kept a record from ever being finished: a defect, after which the worker must not go on.
         self.failure: Exception | None = None
         self._in_flight: set[Record] = set()
+        self._settling: set[asyncio.Task[Any]] = set()
+        self._settled = asyncio.Event()
+        self._settled.set()
         self._stopping = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -108,18 +111,21 @@ class Pipeline:
 
     async def process(self, record: Record) -> None:
         """Steps 3 to 8."""
-        submission = record.submission
-        while True:
-            if submission is None:
-                delivered = await self._publish(record, self._unjudged(record, record.rejection))
-            else:
-                delivered = await self._process_claimed(record, submission)
-            if delivered:
-                self._acknowledge(record)
-                return
-            if not self._is_ours(record):
-                log.info("record_given_back", partition=record.partition_number, offset=record.offset)
-                return
+        try:
+            while not await self._deliver(record):
+                if not self._is_ours(record):
+                    log.info("record_given_back", partition=record.partition_number, offset=record.offset)
+                    return
+            self._acknowledge(record)
+        finally:
+            self._end_settling()
+
+    async def _deliver(self, record: Record) -> bool:
+        """Steps 3 to 7. False when the answer is not ours to give, or not any more."""
+        if record.submission is None:
+            self._begin_settling()
+            return await self._publish(record, self._unjudged(record, record.rejection))
+        return await self._process_claimed(record, record.submission)
 
     async def _process_claimed(self, record: Record, submission: Submission) -> bool:
         """Steps 3 to 7 of a record that can be judged. False when the answer is not ours to give, or not any more."""
@@ -127,6 +133,7 @@ class Pipeline:
             if not self._is_ours(record):
                 return False
             answer = await self._answer(record, submission, claim)
+            self._begin_settling()
             self._claims.settle(claim)
             delivered = False
             try:
@@ -154,6 +161,38 @@ class Pipeline:
     def in_flight(self) -> int:
         """Records that are being judged or published."""
         return len(self._in_flight)
+
+    @property
+    def records_in_flight(self) -> frozenset[Record]:
+        """Those records."""
+        return frozenset(self._in_flight)
+
+    def is_settling(self, place: asyncio.Task[None]) -> bool:
+        """Whether a place has an answer that is about to be published and acknowledged.
+
+        It must not be cancelled then: a result that is published and not acknowledged is published again by another.
+        """
+        return place in self._settling
+
+    async def wait_settled(self, timeout_s: float) -> bool:
+        """Wait until nothing is between its answer and its acknowledgement; False when the time was not enough."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._settled.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _begin_settling(self) -> None:
+        if (place := asyncio.current_task()) is not None:
+            self._settling.add(place)
+            self._settled.clear()
+
+    def _end_settling(self) -> None:
+        if (place := asyncio.current_task()) is not None:
+            self._settling.discard(place)
+        if not self._settling:
+            self._settled.set()
 
     async def _answer(self, record: Record, submission: Submission, claim: Claim) -> Answer:
         """Steps 4 and 5; whatever goes wrong, there is an answer."""

@@ -42,6 +42,11 @@ class Pulse:
         self._beat()
         self._task = asyncio.create_task(self._run())
 
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """What feels the pulse; it ends only when it is stopped."""
+        return self._task
+
     async def stop(self) -> None:
         """Beat no more."""
         self._beat_at = None

@@ -103,6 +103,10 @@ class Sequencer(Generic[ItemT]):
         for partition in partitions:
             self._assignments.pop(partition, None)
 
+    def pending(self) -> dict[Hashable, int]:
+        """How many taken records of each partition have not been released yet."""
+        return {partition: len(assignment.waiting) for partition, assignment in self._assignments.items()}
+
     @property
     def unfinished(self) -> int:
         """How many taken records have not been released yet."""

@@ -1,8 +1,21 @@
 """The worker process: builds its parts, runs until it is told to stop, and takes them down in order.
 
-Shutdown, at most 15 s from SIGTERM: take nothing new; let what is being judged end (``drain_timeout_s``, 10 s); commit
-and leave the group (1 s); remove the containers (5 s at most, all at once). What did not end in time is given back
-uncommitted and judged by another worker.
+Supervision: services that go away come back by themselves (Redis behind its breaker, containers at the next use, a
+producer that failed is replaced), and what else may end, ends the process: the Kafka consumer, a place, the tasks that
+keep the lease and the containers alive, the health thread. So does a standstill that the health thread sees. The exit
+code is then 1, and the supervisor starts a new process.
+
+Shutdown, at any time from the process's first moment on, in less than 15 s from SIGTERM::
+
+    10.0 s   take nothing new, let what is being judged end (``drain_timeout_s``)
+     1.0 s   what is judged, but not confirmed yet (``SETTLE_TIMEOUT_S``)
+     1.0 s   commit (``COMMIT_TIMEOUT_S``)
+     1.5 s   all at once: leave the group, remove the containers (``TAKE_DOWN_TIMEOUT_S``; more if the drain was short)
+     1.0 s   the health thread, the loop (``LAST_S``)
+  = 14.5 s   ``FORCED_AFTER_S`` beyond the drain, after which the process ends as it stands
+
+What did not end in time is given back uncommitted and judged by another worker. A forced end loses nothing either: what
+is not committed is repeated, and containers end by themselves when their worker is gone.
 """
 
 from __future__ import annotations
@@ -12,13 +25,15 @@ import contextlib
 import os
 import signal
 import socket
+import time
+from collections.abc import Awaitable
 from typing import Any
 
 import structlog
 
 from evalx.agents.app import ConsumerFlow, Partitions, create_app, subscribe
 from evalx.agents.folder import WorkerFolder, remove_left_folders
-from evalx.agents.health import HealthServer
+from evalx.agents.health import Board, HealthServer, end_by_force_after
 from evalx.agents.intake import Intake
 from evalx.agents.lanes import Lanes
 from evalx.agents.orphans import OrphanReaper
@@ -27,6 +42,7 @@ from evalx.agents.publisher import Publisher
 from evalx.agents.pulse import Pulse
 from evalx.agents.records import Record
 from evalx.agents.sequencer import Sequencer
+from evalx.agents.standstill import Work, allowance_s
 from evalx.agents.topics import TopicAdmin
 from evalx.cache.claims import Claims
 from evalx.cache.flights import Flights
@@ -34,9 +50,10 @@ from evalx.cache.holding import Keeper
 from evalx.cache.leases import WorkerLease
 from evalx.cache.store import Store
 from evalx.engine import Engine
-from evalx.errors import EvalxError
+from evalx.errors import DockerUnavailableError, EvalxError
 from evalx.languages import Registry
 from evalx.metrics import LANE_WAITING
+from evalx.sandbox.container import LABEL_OWNER
 from evalx.sandbox.runtime import SandboxRuntime
 from evalx.settings import Settings
 
@@ -44,8 +61,17 @@ log = structlog.get_logger(__name__)
 
 #: Seconds between looks at whether Faust is still alive, and at the lanes for the metrics.
 WATCH_INTERVAL_S = 0.5
-#: Seconds for Faust to leave its group and stop; it has nothing left to do by then.
-FAUST_STOP_TIMEOUT_S = 3.0
+#: Seconds for what has been judged to be confirmed, for the last commit, and for everything else to be taken down:
+#: usually some milliseconds each; see the sum above.
+SETTLE_TIMEOUT_S = 1.0
+COMMIT_TIMEOUT_S = 1.0
+TAKE_DOWN_TIMEOUT_S = 1.5
+#: Seconds for the health thread and the loop, at the very end.
+LAST_S = 1.0
+#: Seconds for all parts to start: topics 15, containers 20 or more on a cold disk, the consumer 40.
+START_TIMEOUT_S = 120.0
+#: Seconds beyond the drain after which a shutdown has failed, and the process ends as it stands.
+FORCED_AFTER_S = 4.5
 
 
 class Worker:
@@ -54,7 +80,7 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.name = settings.worker_name or f"{socket.gethostname()}:{os.getpid()}"
-        registry = Registry.load()
+        registry = self._registry = Registry.load()
         self._sandbox = SandboxRuntime(settings, registry.images)
         self._lease = WorkerLease(settings.redis_url, self.name)
         self._store = Store(settings.redis_url, timeout_ms=settings.redis_timeout_ms, ttl_s=settings.result_cache_ttl_s)
@@ -62,7 +88,7 @@ class Worker:
         self._engine = Engine(registry, self._sandbox, self._store, Flights(self._store, self._keeper))
         self._publisher = Publisher(settings, self.name)
         self._folder = WorkerFolder()
-        self._app = create_app(settings, self._folder.path)
+        self._app = create_app(settings, self.name, self._folder.path)
         self._flow = ConsumerFlow(self._app)
         self._sequencer: Sequencer[Record] = Sequencer()
         self._lanes: Lanes[Record] = Lanes(
@@ -78,11 +104,17 @@ class Worker:
             self._lanes, self._sequencer, self._engine, claims, self._publisher, self.name, self._pulse
         )
         intake = Intake(registry.rules(settings), self._lanes, self._sequencer, self._lane_of)
-        partitions = Partitions(self._app, self._flow, self._lanes, self._sequencer, self._pipeline.wait_idle)
+        partitions = self._partitions = Partitions(
+            self._app, self._flow, self._lanes, self._sequencer, self._pipeline.wait_idle
+        )
         subscribe(self._app, settings, intake, partitions)
         self._images = list(registry.images)
-        self._health = HealthServer(settings, self._is_ready)
+        self._board = Board()
+        self._health = HealthServer(settings, self.name, self._board)
+        self._reaper = OrphanReaper(self._sandbox, self._lease)
+        self._places: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
+        self._ends_at = 0.0
 
     async def run(self) -> None:
         """Start everything, judge until SIGTERM or SIGINT, and stop everything.
@@ -92,70 +124,170 @@ class Worker:
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(number, self._begin_to_stop)
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self._folder.remove)
             remove_left_folders()
-            await self._start(stack)
-            await self._watch()
+            stack.push_async_callback(self._health.stop)
+            beating = asyncio.create_task(self._beat())
+            stack.callback(beating.cancel)
+            stack.push_async_callback(self._take_down)
+            try:
+                await self._work_until_stopped(beating)
+            except BaseException:
+                # Whatever hangs on the way out must not keep a supervisor from starting another process.
+                self._end_by(time.monotonic() + FORCED_AFTER_S, code=1)
+                raise
+
+    async def _work_until_stopped(self, beating: asyncio.Task[None]) -> None:
+        if await self._start_unless_stopped():
+            await self._watch(beating)
             await self._drain()
 
-    async def _start(self, stack: contextlib.AsyncExitStack) -> None:
-        """Each part registers its end when it has begun, so a failed start takes down what there is."""
+    def _begin_to_stop(self) -> None:
+        if not self._stop.is_set():
+            log.info("worker_stopping", worker=self.name)
+            self._board.phase = "stopping"
+            self._stop.set()
+            self._end_by(time.monotonic() + self._settings.drain_timeout_s + FORCED_AFTER_S, code=0)
+
+    def _end_by(self, at: float, code: int) -> None:
+        self._ends_at = at
+        end_by_force_after(at - time.monotonic(), code)
+
+    async def _beat(self) -> None:
+        while True:
+            self._board.beat(self._work(), pool_warm=self._sandbox.alive)
+            await asyncio.sleep(WATCH_INTERVAL_S)
+
+    async def _start_unless_stopped(self) -> bool:
+        """Start, but be stopped at any moment of it."""
+        starting = asyncio.create_task(self._start())
+        stopping = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({starting, stopping}, timeout=START_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait({starting}, timeout=self._settings.drain_timeout_s)
+            if not self._stop.is_set():
+                raise EvalxError(f"the worker could not start within {START_TIMEOUT_S:g} s")
+            return False
+        await starting
+        return True
+
+    async def _start(self) -> None:
+        await self._health.start()
         async with TopicAdmin(self._settings) as topics:
             await topics.check()
-        stack.push_async_callback(self._store.close)
         await self._keeper.start()
-        stack.push_async_callback(self._keeper.stop)
         await self._pulse.start()
-        stack.push_async_callback(self._pulse.stop)
         await self._lease.start()
-        stack.push_async_callback(self._lease.stop)
-        stack.push_async_callback(self._sandbox.close)
         await self._sandbox.start(owner=self.name, scope=self._lease.scope, warm=self._images)
-        reaper = OrphanReaper(self._sandbox, self._lease)
-        await reaper.start()
-        stack.push_async_callback(reaper.stop)
+        await self._reaper.start()
         await self._publisher.start()
-        stack.push_async_callback(self._publisher.stop)
-        await self._health.start()
-        stack.push_async_callback(self._health.stop)
-        places = [asyncio.create_task(self._pipeline.run_place()) for _ in range(self._settings.concurrency)]
-        stack.push_async_callback(_cancel_all, places)
-        stack.push_async_callback(self._stop_app)
+        self._places = [asyncio.create_task(self._pipeline.run_place()) for _ in range(self._settings.concurrency)]
         await self._app.start()
-        log.info("worker_started", worker=self.name, places=len(places))
+        self._board.phase = "judging"
+        log.info("worker_started", worker=self.name, places=len(self._places))
 
-    async def _watch(self) -> None:
+    async def _watch(self, beating: asyncio.Task[None]) -> None:
         while not self._stop.is_set():
-            if self._app.crashed or self._app.should_stop:
-                raise EvalxError(f"the Kafka consumer failed: {self._app.crash_reason!r}")
-            if self._pipeline.failure is not None:
-                raise EvalxError(f"a record could not be finished: {self._pipeline.failure!r}")
+            if (failure := self._failure(beating)) is not None:
+                raise EvalxError(failure)
             for lane, count in self._lanes.waiting().items():
                 LANE_WAITING.labels(lane).set(count)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), WATCH_INTERVAL_S)
 
+    def _failure(self, beating: asyncio.Task[None]) -> str | None:
+        """Why this process cannot go on, if it cannot."""
+        if self._app.crashed or self._app.should_stop:
+            return f"the Kafka consumer failed: {self._app.crash_reason!r}"
+        if self._pipeline.failure is not None:
+            return f"a record could not be finished: {self._pipeline.failure!r}"
+        if self._board.stuck:
+            return f"the worker is stuck: {self._board.stuck}"
+        for name, task in [("the watch", beating), *self._background()]:
+            if task is not None and task.done():
+                how = "was cancelled" if task.cancelled() else repr(task.exception())
+                return f"a part of the worker has ended, {name}: {how}"
+        return None
+
+    def _background(self) -> list[tuple[str, asyncio.Task[None] | None]]:
+        """The tasks that run until the worker stops."""
+        places = [("a place", place) for place in self._places]
+        parts = [("the lease", self._lease.task), ("the reaper", self._reaper.task), ("the pool", self._sandbox.keeper)]
+        return [*places, *parts, ("the leases", self._keeper.task), ("the pulse", self._pulse.task)]
+
+    def _work(self) -> Work:
+        flying = self._pipeline.records_in_flight
+        submissions = [record.submission for record in flying if record.submission is not None]
+        return Work(
+            assigned=frozenset(tp.partition for tp in self._flow.assigned),
+            pending={_number(tp): count for tp, count in self._sequencer.pending().items()},
+            in_flight=frozenset(record.partition_number for record in flying),
+            held_back=frozenset(map(_number, self._lanes.held_back())),
+            allowance_s=allowance_s(submissions, self._registry, self._settings.cpu_slots),
+        )
+
     async def _drain(self) -> None:
         self._pipeline.stop_taking()
         finished = await self._pipeline.wait_idle(self._settings.drain_timeout_s)
-        await self._app.consumer.commit()
+        # Before the commit: what ended after it would be published here and judged again elsewhere.
+        for place in self._places:
+            if not self._pipeline.is_settling(place):
+                place.cancel()
+        await self._pipeline.wait_settled(SETTLE_TIMEOUT_S)
+        await _within(COMMIT_TIMEOUT_S, self._partitions.commit(self._flow.assigned))
         log.info("worker_drained", everything_finished=finished, given_back=self._sequencer.unfinished)
 
+    async def _take_down(self) -> None:
+        """Stop every part, started or not, all at once; what is still held by then is not waited for."""
+        parts = (
+            self._stop_app(),
+            self._stop_sandboxes(),
+            self._publisher.stop(),
+            self._lease.stop(),
+        )
+        # A drain that was short leaves more.
+        seconds = max(TAKE_DOWN_TIMEOUT_S, self._ends_at - time.monotonic() - LAST_S)
+        await asyncio.gather(*(_within(seconds, part) for part in parts))
+        # What was given back gives its leases back as well.
+        await _within(LAST_S / 2, self._stop_leases())
+
+    async def _stop_leases(self) -> None:
+        await self._pulse.stop()
+        await self._keeper.stop()
+        await self._store.close()
+
     async def _stop_app(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._app.stop(), FAUST_STOP_TIMEOUT_S)
+        if self._app.started:
+            await self._app.stop()
+
+    async def _stop_sandboxes(self) -> None:
+        await self._reaper.stop()
+        for place in self._places:
+            place.cancel()
+        await asyncio.gather(*self._places, return_exceptions=True)
+        # A start that was interrupted may leave a container that was created and that nobody knows of.
+        with contextlib.suppress(DockerUnavailableError, AssertionError):
+            for container in await self._sandbox.find_containers({LABEL_OWNER: self.name}):
+                await self._sandbox.remove_container(container.id)
+        await self._sandbox.close()
 
     def _lane_of(self, partition: Any) -> str:
         """A partition that was added while the worker runs has no lane yet; the lowest one judges it all the same."""
         return self._settings.lane_of.get(partition.partition, self._settings.lanes[-1].name)
 
-    async def _is_ready(self) -> dict[str, bool]:
-        return {"kafka": bool(self._flow.assigned), "redis": await self._store.ping(), "docker": self._sandbox.alive}
+
+def _number(partition: Any) -> int:
+    return int(partition.partition)
 
 
-async def _cancel_all(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+async def _within(seconds: float, work: Awaitable[Any]) -> None:
+    """Let a part end, but not for ever, and none keeps another from it."""
+    try:
+        async with asyncio.timeout(seconds):
+            await work
+    except Exception as error:
+        log.warning("part_not_stopped", error=repr(error))

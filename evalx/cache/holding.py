@@ -96,6 +96,11 @@ class Keeper:
         await self.renew()
         self._task = asyncio.create_task(self._keep())
 
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """What renews what is held; it ends only when it is stopped."""
+        return self._task
+
     async def stop(self) -> None:
         """Renew no more, and tell that this process has ended."""
         if self._task is not None:

@@ -42,6 +42,11 @@ class WorkerLease:
         await self._renew()
         self._task = asyncio.create_task(self._keep())
 
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """What renews the lease; it ends only when it is stopped."""
+        return self._task
+
     async def stop(self) -> None:
         """Give the lease up."""
         if self._task is not None:

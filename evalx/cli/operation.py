@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -46,6 +47,8 @@ def worker() -> None:
 
     Exit codes: 0 stopped as it was told, 1 it cannot start or go on (the last line of the log says why).
     """
+    # Until the worker's own handlers are there: it holds nothing yet, so to stop is to be done.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(0))
     settings = load_settings()
     log_to_stderr(settings)
     for mistake in unknown_variables(os.environ):

@@ -82,10 +82,12 @@ class Pool:
         self._changed = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
+        #: What keeps idle containers alive; it ends only when the pool is closed.
+        self.keeper: asyncio.Task[None] | None = None
 
     async def start(self, images: Iterable[str]) -> None:
         """Warm one container for each image, as far as the pool's size goes, and keep idle ones alive."""
-        self._spawn(self._keep_alive())
+        self.keeper = self._spawn(self._keep_alive())
         warm = list(images)[: min(self._limits.warm, self._limits.max_containers)]
         await asyncio.gather(*(self._warm(image) for image in warm))
 
@@ -215,10 +217,11 @@ class Pool:
             self._idle[entry.container.spec.image].append(entry)
             await self._notify()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 async def toolchain_digest(docker: aiodocker.Docker, image: str) -> str:

@@ -122,6 +122,11 @@ class SandboxRuntime:
         """Whether at least one container is there to run something, if any is kept warm for it."""
         return self._pool is not None and (self._pool.size > 0 or self._settings.container_pool_size == 0)
 
+    @property
+    def keeper(self) -> asyncio.Task[None] | None:
+        """The pool's own task; it ends only when the pool is closed."""
+        return self._pool.keeper if self._pool is not None else None
+
     def _require_docker(self) -> aiodocker.Docker:
         assert self._docker is not None, "start() comes first"
         return self._docker

@@ -24,7 +24,10 @@ from evalx.settings import Settings
 from evalx.testing import FakeSandbox, Ran
 from evalx.verdicts import Outcome, Verdict
 
-COMMANDS = ("judge", "submit", "worker", "topics create", "doctor", "schema", "samples")
+COMMANDS = (
+    *("judge", "submit", "worker", "topics create", "doctor", "schema", "samples", "lag"),
+    *("dead-letters list", "dead-letters show", "dead-letters replay"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +112,13 @@ def test_every_command_has_help_with_an_example(command: str):
         (["schema", "--write", "a", "--check", "b"], "exclude each other"),
         (["samples", "missing"], "is not a directory"),
         (["samples", "tests"], "has no problems"),
+        (["lag", "--interval", "5"], "--interval is for --watch"),
+        (["dead-letters", "replay"], "or --all"),
+        (["dead-letters", "replay", "--all", "--rate", "0"], "rate"),
+        (["dead-letters", "list", "--lane", "urgent"], "there are: high, normal, low"),
+        (["dead-letters", "list", "--since", "yesterday"], "is not a time"),
+        (["dead-letters", "show", "17"], "is not a place"),
+        (["dead-letters", "show", "4:17", "--raw", "--json"], "exclude each other"),
         (["dance"], "dance"),
     ],
 )

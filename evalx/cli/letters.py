@@ -184,7 +184,8 @@ def _replay(settings: Settings, query: Query, limit: int | None, rate: float, *,
         try:
             return run(work())
         except BaseException:
-            complain(f"interrupted after {sent} were replayed; start it again to go on")
+            if sent:
+                complain(f"interrupted after {sent} were replayed; start it again to go on")
             raise
 
 

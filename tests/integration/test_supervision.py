@@ -119,7 +119,7 @@ async def test_a_standstill_ends_the_worker(open_topics: OpenTopics, services: S
         settings = {"redis_url": services.next_redis(), "container_pool_size": 0, "standstill_grace_s": 4}
         worker = await topics.worker(**settings).ready()
         await topics.judge(submission())
-        await limit_results(topics, 1000)
+        await limit_results(topics, 100)
         ids = await topics.submit(submission("python", "sum", limits={"wall_time_ms": 1000}))
         seen: set[tuple[int, str]] = set()
 

@@ -102,6 +102,41 @@ async def groups(topics: Topics) -> set[str]:
 
 async def test_lag_counts_what_waits_and_its_age(operated: Topics):
     hour_ago = int((time.time() - 3600) * 1000)
+    before = {lane["lane"]: lane for lane in await answer(operated, "lag", "--partitions")}
+    await operated.send(b"1", partition=1, timestamp_ms=hour_ago)
+    await operated.send(b"2", partition=1)
+    await operated.send(b"x" * 2_000_000, partition=2)
+    await operated.send(b"4", partition=9)
+    lanes = {lane["lane"]: lane for lane in await answer(operated, "lag", "--partitions")}
+    grown = {name: lane["waiting"] - before[name]["waiting"] for name, lane in lanes.items()}
+    assert grown == {"high": 3, "normal": 0, "low": 1}
+    assert 3600 <= lanes["high"]["oldest_s"] < 3600 + 600
+    assert lanes["low"]["oldest_s"] < 600
+    partitions = {one["partition"]: one for lane in lanes.values() for one in lane["partitions"]}
+    assert sorted(partitions) == list(range(12))
+    assert partitions[2]["oldest_s"] is not None
+    assert (partitions[4]["waiting"], partitions[4]["oldest_s"], partitions[4]["worker"]) == (0, None, None)
+
+
+async def test_lag_follows_a_worker_and_names_it(open_topics: OpenTopics, services: Services):
+    async with open_topics("lag") as topics:
+        worker = await topics.worker(redis_url=services.next_redis(), container_pool_size=0).ready()
+        await topics.judge(*[submission()] * 3)
+
+        async def settled() -> bool:
+            return all(lane["waiting"] == 0 for lane in await answer(topics, "lag"))
+
+        await eventually(settled, "nothing waits")
+        lanes = await answer(topics, "lag", "--partitions")
+        assert {one["worker"] for lane in lanes for one in lane["partitions"]} == {worker.name}
+        assert await groups(topics) & {f"{topics.prefix}-workers"}
+        before = len(worker.events("partitions_assigned"))
+        await answer(topics, "lag")
+        assert len(worker.events("partitions_assigned")) == before, "looking made the group rebalance"
+        assert (await worker.stop())[0] == 0
+
+
+async def test_what_the_broker_has_dropped_waits_no_longer(operated: Topics):
     waited = [one["waiting"] for lane in await answer(operated, "lag", "--partitions") for one in lane["partitions"]]
     for _ in range(5):
         end = await operated.send(b"{}", partition=6) + 1

@@ -107,9 +107,9 @@ def test_the_allowance_follows_from_limits():
     c = submission("c", 20, 1000)
     assert longest_s(c, registry) == 30 + 2 * 20 * 1 + 20
     assert allowance_s([], registry, 2) == 0
-    assert allowance_s([python], registry, 2) == 160
-    assert allowance_s([python] * 8, registry, 2) == 640
+    assert allowance_s([python], registry, 2) == 320
+    assert allowance_s([python] * 8, registry, 2) == 1280
 
 
 def test_the_sum_is_what_the_module_says():
-    assert pytest.approx(GRACE_S, abs=0.1) == 128.8
+    assert pytest.approx(GRACE_S, abs=0.1) == 136.8

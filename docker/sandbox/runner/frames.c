@@ -41,6 +41,7 @@ static const char *fixed_size(uint8_t type, uint32_t left, size_t *size, bool *e
     *exact = true;
     switch (type) {
     case FRAME_JOB: *size = left; return left <= MAX_JOB_BYTES ? NULL : "JOB is too large";
+    case FRAME_WARM: *size = left; return left <= MAX_JOB_BYTES ? NULL : "WARM is too large";
     case FRAME_FILE: *size = FILE_FIXED_BYTES; *exact = false; return NULL;
     case FRAME_INPUT: *size = 4; *exact = false; return NULL;
     case FRAME_CANCEL: *size = 8; return NULL;
@@ -108,6 +109,7 @@ static struct event finish_fixed(struct parser *parser) {
     }
     switch (parser->type) {
     case FRAME_JOB: event = (struct event){.kind = EV_JOB, .data = parser->fixed, .size = parser->have}; break;
+    case FRAME_WARM: event = (struct event){.kind = EV_WARM, .data = parser->fixed, .size = parser->have}; break;
     case FRAME_PING: event.kind = EV_PING; break;
     case FRAME_CANCEL: event.kind = EV_CANCEL; event.job_id = get_u32(&reader); event.index = get_u32(&reader); break;
     default: event.kind = EV_PARALLEL; event.job_id = get_u32(&reader); event.parallel = get_u16(&reader); break;
@@ -259,6 +261,18 @@ const char *job_decode(const uint8_t *payload, size_t size, struct job_spec *spe
     if (reader.bad || reader.left != 0)
         return "JOB is malformed";
     return check_spec(spec);
+}
+
+const char *command_decode(const uint8_t *payload, size_t size, struct job_spec *spec) {
+    *spec = (struct job_spec){0};
+    struct reader reader = {payload, size, false};
+    uint8_t *base = malloc(size + 1);
+    spec->memory = base;
+    if (base == NULL)
+        return "no memory for WARM";
+    spec->argv = take_strings(&reader, base, payload, &spec->argc);
+    spec->envp = take_strings(&reader, base, payload, &spec->envc);
+    return reader.bad || reader.left != 0 || spec->argc == 0 ? "WARM is malformed" : NULL;
 }
 
 void job_spec_free(struct job_spec *spec) {

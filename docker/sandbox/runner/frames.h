@@ -14,7 +14,7 @@
 
 #include "protocol.h"
 
-enum event_kind { EV_NONE, EV_JOB, EV_FILE, EV_INPUT, EV_DATA, EV_CANCEL, EV_PING, EV_PARALLEL, EV_BAD };
+enum event_kind { EV_NONE, EV_JOB, EV_FILE, EV_INPUT, EV_DATA, EV_CANCEL, EV_PING, EV_PARALLEL, EV_WARM, EV_BAD };
 
 struct event {
     enum event_kind kind;
@@ -23,7 +23,7 @@ struct event {
     uint32_t mode;       /* FILE */
     uint16_t parallel;   /* PARALLEL */
     const char *name;    /* FILE: checked, NUL-terminated, valid until the next call */
-    const uint8_t *data; /* JOB: payload for job_decode(); DATA: a piece of content */
+    const uint8_t *data; /* JOB, WARM: payload for job_decode(), command_decode(); DATA: a piece of content */
     size_t size;         /* of `data` */
     bool last;           /* DATA: the content ends here; comes for empty content too */
     const char *bad;     /* BAD: what is wrong */
@@ -56,6 +56,8 @@ struct job_spec {
 
 /* Returns NULL, or what is wrong with the payload; `spec` is to be released with job_spec_free() in both cases. */
 const char *job_decode(const uint8_t *payload, size_t size, struct job_spec *spec);
+/* Likewise for a WARM: argv and environment only. */
+const char *command_decode(const uint8_t *payload, size_t size, struct job_spec *spec);
 void job_spec_free(struct job_spec *spec);
 
 /* Relative, no empty, "." or ".." parts. `tree` allows one '/' at the end. */

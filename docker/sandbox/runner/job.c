@@ -9,6 +9,7 @@
 #include "bytes.h"
 #include "procs.h"
 #include "served.h"
+#include "warm.h"
 
 /* A reader that is this far behind gets no new results: captures of ended runs stay in memory until they are sent. */
 #define QUEUE_FULL_BYTES (4u << 20)
@@ -62,7 +63,7 @@ static void send_result(struct runner *r, struct run *run, enum outcome outcome)
     at = put_u64(at, run->ended_ns - run->started_ns);
     at = put_u64(at, run->peak);
     at = put_u8(at, (uint8_t)((out_cut ? RESULT_STDOUT_CUT : 0) | (err_cut ? RESULT_STDERR_CUT : 0) |
-                              (run->oom_killed ? RESULT_OOM_KILL : 0) | (run->served ? RESULT_SERVED : 0)));
+                              (run->oom_killed ? RESULT_OOM_KILL : 0) | (run->served ? RESULT_SERVED : 0) | (run->warm ? RESULT_WARM : 0)));
     at = put_u32(at, (uint32_t)out.size);
     outq_push(&r->out, FRAME_RESULT, head, (size_t)(at - head), out, err);
 }
@@ -170,6 +171,7 @@ void job_handle(struct runner *r, const struct event *event) {
         if (current)
             r->job->parallel = event->parallel;
         break;
+    case EV_WARM: warm_start(r, event); break;
     case EV_BAD: fatal(r, "%s", event->bad);
     case EV_NONE: break;
     }
@@ -187,7 +189,7 @@ static struct run *next_ready(struct job *job) {
 
 static void start_runs(struct runner *r) {
     struct job *job = r->job;
-    while (served_settled(job) && job->files_left == 0 && job->active_count < job->parallel && r->out.queued <= QUEUE_FULL_BYTES) {
+    while (served_settled(job) && warm_settled(job) && job->files_left == 0 && job->active_count < job->parallel && r->out.queued <= QUEUE_FULL_BYTES) {
         struct run *run = next_ready(job);
         if (run == NULL)
             return;

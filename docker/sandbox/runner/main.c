@@ -10,6 +10,7 @@
  *   watch.c    limits while runs run           reap.c     zombies -> results
  *   procs.c    other people's processes        tree.c     hostile directories
  *   served.c   runs by a fork server           forkserver.c  the fork server, in the program's process
+ *   warm.c     runs by a warm interpreter
  *   collect.c  copy-out of artifacts           reset.c    clean and verify
  *   outq.c     frames on their way out
  *
@@ -48,6 +49,7 @@
 #include "bytes.h"
 #include "procs.h"
 #include "served.h"
+#include "warm.h"
 
 /* One pipe buffer. Larger reads would not bring more, and would only grow the runner. */
 #define READ_BYTES (64u << 10)
@@ -199,6 +201,7 @@ static void never_block(int fd) { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONB
 static void prepare(struct runner *r) {
     outq_init(&r->out);
     r->sink.fd = -1;
+    r->warm.control = -1;
     set_inherited(r);
     never_block(STDIN_FILENO);
     never_block(STDOUT_FILENO);
@@ -210,7 +213,7 @@ static void prepare(struct runner *r) {
     r->last_heard_ns = now_ns();
     procs_resync(r);
     uint8_t hello[8], *at = put_u32(hello, PROTOCOL_VERSION);
-    put_u32(at, r->can_serve ? FEATURE_FORK_SERVER : 0);
+    put_u32(at, (r->can_serve ? FEATURE_FORK_SERVER : 0) | (warm_available() ? FEATURE_WARM_INTERPRETER : 0));
     outq_push(&r->out, FRAME_HELLO, hello, sizeof hello, (struct out_part){-1, 0}, (struct out_part){-1, 0});
 }
 

@@ -14,6 +14,9 @@
 
 #include "tree.h"
 
+/* Above all that run may have; the largest two numbers mean "none" in places. */
+#define KILLER_UID 0xfffffffdu
+
 void procs_note_child(struct runner *r, pid_t pid) {
     /* A gap means that a stranger was created since the last look. Wrapping around pid_max looks like a gap: harmless. */
     if (pid != r->last_pid + 1)
@@ -116,6 +119,14 @@ uint64_t procs_resident(const struct runner *r, pid_t pid) {
     return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+bool procs_is_waiting(const struct runner *r, pid_t pid) {
+    char text[4096];
+    if (read_proc(r, pid, "status", text, sizeof text) <= 0)
+        return false;
+    const char *state = strstr(text, "\nState:\t");
+    return state != NULL && strchr("RSD", state[8]) != NULL && field(text, "\nTracerPid:\t") == 0 && field(text, "\nThreads:\t") == 1;
+}
+
 uint64_t procs_peak(const struct runner *r, pid_t pid) {
     char text[4096];
     return read_proc(r, pid, "status", text, sizeof text) <= 0 ? 0 : field(text, "\nVmHWM:\t") << 10;
@@ -148,14 +159,14 @@ void procs_scan(struct runner *r, void (*visit)(struct runner *, const struct pr
  * kill(-1) under the victim's uid is atomic against fork: the kernel holds the task list while it signals, and a fork in
  * flight restarts when it sees the signal. Killing pid by pid loses against a fork bomb.
  *
- * Only the effective uid is taken: real and saved uid stay 0, so that no process of that uid may signal or trace the killer.
+ * Only the effective uid is that of the victim: real and saved uid are nobody else's, so that no process of that uid may signal or
+ * trace the killer, and that it reaches none of ours: root's warm interpreter, or a fork of it that has no uid of its own yet.
  * A child does it, not the runner: a process whose effective uid matches may change priority and CPU affinity, and the
- * runner must not be exposed to that for even a microsecond. kill(-1) spares its caller and PID 1; other children with
- * real uid 0 do not exist at this time, because each is waited for before the next one is made.
+ * runner must not be exposed to that for even a microsecond. kill(-1) spares its caller and PID 1.
  */
 __attribute__((no_sanitize("address", "undefined"))) static int killer(void *argument) {
     uid_t uid = *(const uid_t *)argument;
-    if (syscall(SYS_setresuid, 0, uid, 0) == 0)
+    if (syscall(SYS_setresuid, KILLER_UID, uid, KILLER_UID) == 0)
         syscall(SYS_kill, -1, SIGKILL);
     syscall(SYS_exit_group, 0);
     return 0;

@@ -31,6 +31,8 @@ void procs_scan(struct runner *r, void (*visit)(struct runner *, const struct pr
 
 /* CPU time of a living process (all its threads), 0 if it is gone. */
 uint64_t procs_cpu(pid_t pid);
+/* Alive with one thread, neither stopped nor traced. */
+bool procs_is_waiting(const struct runner *r, pid_t pid);
 uint64_t procs_peak(const struct runner *r, pid_t pid);
 uint64_t procs_resident(const struct runner *r, pid_t pid);
 

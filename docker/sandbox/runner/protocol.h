@@ -11,7 +11,8 @@
  * ----------------
  * 0x01 JOB       u32 job_id
  *                u8  mode               0 exec; 1 fork server (where it is possible, else as 0);
- *                                       2 warm interpreter (reserved, served as 0)
+ *                                       2 warm interpreter (where WARM has started it with the same argv and environment,
+ *                                       else as 0)
  *                u8  flags              bit 0: stderr goes into the same capture as stdout (compilers)
  *                u16 runs               1 .. 4096
  *                u16 files              how many FILE frames follow
@@ -40,11 +41,15 @@
  *                answered with CANCELLED and empty output. Ignored for another job (it crossed a DONE).
  * 0x05 PING      empty; answered with PONG.
  * 0x06 PARALLEL  u32 job_id, u16 parallel: new bound; running runs go on. Ignored for another job.
+ * 0x07 WARM      u16 argc, argc x str16, u16 envc, envc x str16, as in JOB, argv[1] being the program's source, which is not there
+ *                yet: starts the container's warm interpreter. At most once, between jobs; a PING behind it is answered when the
+ *                interpreter is ready. If it cannot be started, jobs of mode 2 are served as mode 0.
  * Any byte from the worker resets the dead-man timer.
  *
  * Runner -> worker
  * ----------------
- * 0x81 HELLO     u32 version (1), u32 features (bit 0: a fork server is installed). First frame, sent at start.
+ * 0x81 HELLO     u32 version (1), u32 features (bit 0: a fork server is installed, bit 1: a warm interpreter
+ *                is). First frame, sent at start.
  * 0x82 RESULT    u32 index
  *                u8  outcome     enum outcome below. CANCELLED and INTERNAL stand above all, then
  *                                OUTPUT > MEMORY > CPU > WALL > SIGNALED / EXITED
@@ -52,7 +57,7 @@
  *                u8  died        1 = code is a signal
  *                u64 user_ns, u64 sys_ns, u64 wall_ns, u64 peak_bytes
  *                u8  flags       1 stdout was cut, 2 stderr was cut, 4 the container's OOM killer fired during the run,
- *                                8 forked by a fork server
+ *                                8 forked by a fork server, 16 forked by a warm interpreter
  *                u32 stdout length, stdout, rest = stderr
  *                Sent when a run ends, in the order of ending; up to 2 ms later if others of the job end close by.
  * 0x83 COLLECTED u32 mode (low 9 bits), str16 name relative to the cwd, rest = content. After the RESULT, if that was EXITED
@@ -71,6 +76,7 @@
 
 #define PROTOCOL_VERSION 1u
 #define FEATURE_FORK_SERVER 1u
+#define FEATURE_WARM_INTERPRETER 2u
 
 #define MAX_FRAME_BYTES (64u << 20)
 /* Two streams and the head of a RESULT must fit into one frame. */
@@ -90,6 +96,7 @@ enum frame_type {
     FRAME_CANCEL = 0x04,
     FRAME_PING = 0x05,
     FRAME_PARALLEL = 0x06,
+    FRAME_WARM = 0x07,
     FRAME_HELLO = 0x81,
     FRAME_RESULT = 0x82,
     FRAME_COLLECTED = 0x83,
@@ -114,7 +121,7 @@ enum outcome {
     OUTCOME_INTERNAL = 7,
 };
 
-enum result_flag { RESULT_STDOUT_CUT = 1, RESULT_STDERR_CUT = 2, RESULT_OOM_KILL = 4, RESULT_SERVED = 8 };
+enum result_flag { RESULT_STDOUT_CUT = 1, RESULT_STDERR_CUT = 2, RESULT_OOM_KILL = 4, RESULT_SERVED = 8, RESULT_WARM = 16 };
 
 enum exit_code { EXIT_OK = 0, EXIT_USAGE = 1, EXIT_FATAL = 2, EXIT_DEAD_MAN = 3, EXIT_STDOUT_CLOSED = 4 };
 

@@ -19,6 +19,7 @@
 #include "bytes.h"
 #include "procs.h"
 #include "served.h"
+#include "warm.h"
 
 enum { DRAIN_TICK_MS = 2 /* killed processes are gone after about one scheduling round */ };
 
@@ -33,6 +34,7 @@ static uint64_t timeval_ns(struct timeval t) { return (uint64_t)t.tv_sec * SECON
 
 static void charge(struct run *run, const struct rusage *usage) {
     uint64_t peak = (uint64_t)usage->ru_maxrss << 10;
+    peak = peak > run->credit_bytes ? peak - run->credit_bytes : 0;
     run->user_ns += timeval_ns(usage->ru_utime);
     run->sys_ns += timeval_ns(usage->ru_stime);
     if (peak > run->peak)
@@ -120,7 +122,13 @@ static void reap_one(struct runner *r, pid_t pid, uid_t uid) {
     /* Before reaping: while the zombie holds its pid, nobody can bring the pid counter back to it unseen. */
     bool is_main = run != NULL && run->pid == pid && run->state == RUN_RUNNING;
     bool alone = is_main && (run->served /* checked just now */ || !procs_strangers(r));
-    if (wait4(pid, &status, 0, &usage) != pid || run == NULL)
+    if (wait4(pid, &status, 0, &usage) != pid)
+        return;
+    if (run == NULL) {
+        warm_reaped(r, pid, timeval_ns(usage.ru_utime) + timeval_ns(usage.ru_stime), (uint64_t)usage.ru_maxrss << 10);
+        return;
+    }
+    if (is_main && warm_retry(r, run, uid))
         return;
     charge(run, &usage);
     if (is_main)

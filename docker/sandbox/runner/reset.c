@@ -16,25 +16,46 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "runner.h"
+#include "procs.h"
 #include "tree.h"
+#include "warm.h"
 
 /* A killed process with gigabytes mapped needs up to a second to end. */
 enum { ALONE_TRIES = 5000, ALONE_PAUSE_NS = 1000000 };
 enum { IPC_TRIES = 1000 /* a read shows some 60 of the at most 32,000 objects */ };
 
 static int is_stranger(int fd, const char *name, void *argument) {
-    (void)fd, (void)argument;
-    return isdigit((unsigned char)name[0]) && strtol(name, NULL, 10) != getpid();
+    (void)fd;
+    pid_t pid = isdigit((unsigned char)name[0]) ? (pid_t)strtol(name, NULL, 10) : 0;
+    return pid > 0 && pid != getpid() && !warm_is_server(argument, pid);
 }
 
-static bool alone(const struct runner *r) { return tree_each(r->proc_fd, is_stranger, NULL) == 0; }
+/* But for the warm interpreter. */
+static bool alone(struct runner *r) { return tree_each(r->proc_fd, is_stranger, r) == 0; }
 
-static bool kill_all(const struct runner *r) {
-    for (int i = 0; i < ALONE_TRIES && !alone(r); i++) {
+/* By uid, as kill(-1) would hit the interpreter too. What has uid 0 is a fork of it that has not come far. */
+static void kill_stranger(struct runner *r, const struct proc *proc, void *argument) {
+    (void)argument;
+    if (warm_is_server(r, proc->pid))
+        return;
+    if (proc->uid == 0)
+        kill(proc->pid, SIGKILL);
+    else
+        procs_kill_uid(r, proc->uid);
+}
+
+static void kill_strangers(struct runner *r) {
+    if (r->warm.pid == 0)
         kill(-1, SIGKILL);
-        while (waitpid(-1, NULL, WNOHANG) > 0)
-            continue;
+    else
+        procs_scan(r, kill_stranger, NULL);
+}
+
+static bool kill_all(struct runner *r) {
+    for (int i = 0; i < ALONE_TRIES && !alone(r); i++) {
+        kill_strangers(r);
+        for (pid_t pid; (pid = waitpid(-1, NULL, WNOHANG)) > 0;)
+            warm_reaped(r, pid, 0, 0);
         nanosleep(&(struct timespec){0, ALONE_PAUSE_NS}, NULL);
     }
     return alone(r);
@@ -119,6 +140,7 @@ void reset(struct runner *r) {
     reset_ipc(r);
     if (r->uids_used >= r->uid_count)
         mark_dirty(r, "all uids are used up");
+    warm_verify(r);
     if (!alone(r))
         mark_dirty(r, "a process appeared during the reset");
 }

@@ -44,6 +44,9 @@ struct run {
     uint64_t peak;
     uint64_t oom_before;
     bool oom_killed;
+    /* warm.c: forked by the warm interpreter, whose own memory is not the program's. */
+    bool warm;
+    uint64_t credit_bytes;
     /* served.c: `uid` is then only the name of its cwd, and the process has the fork server's uid. */
     bool served, exec_only;
     struct run *next; /* in job.active */
@@ -69,9 +72,27 @@ struct server {
     uint64_t ending_ns, check_ns;
 };
 
+/* The program of a job of mode 2, see warm.c. */
+struct code {
+    enum { CODE_UNTRIED, CODE_COMPILING, CODE_SETTLED, CODE_UNUSABLE /* runs start by exec */ } state;
+    pid_t compiler; /* 0 = none, or reaped */
+    int fd;         /* -1: each run compiles it */
+    uint64_t cpu_ns, peak_bytes; /* of the compilation: on the bill of each run */
+};
+
+/* The warm interpreter of the container. */
+struct warm {
+    struct job_spec spec; /* argv and environment */
+    pid_t pid;            /* 0 = none, or reaped */
+    int control;          /* -1 when not open */
+    uint32_t requests;
+    uint64_t extra_bytes; /* resident, which an interpreter started for one run would not have */
+};
+
 struct job {
     struct job_spec spec;
     struct server server;
+    struct code code;
     struct run *runs;
     struct run *active; /* running and draining ones */
     unsigned active_count, files_left, inputs_left, unanswered;
@@ -98,6 +119,7 @@ struct runner {
     int proc_fd, loadavg_fd, oom_fd;
     uint64_t oom_kills; /* of the container, when last looked at */
     int box_fd, work_fd, tmp_fd, shm_fd, mqueue_fd; /* mqueue_fd may be -1 */
+    struct warm warm;
     pid_t last_pid;     /* procs.c: last pid of this namespace that the runner knows of */
     bool strangers;     /* procs.c: somebody else has created processes */
     char dirty[160];    /* why this container must not be used again, "" */

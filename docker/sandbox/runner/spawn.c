@@ -26,10 +26,13 @@
 #include "procs.h"
 #include "served.h"
 #include "spawn.h"
+#include "warm.h"
 
 #define RAW __attribute__((no_sanitize("address", "undefined")))
 
 enum { CHILD_STACK_BYTES = 64 << 10, OPEN_FILES = 1024 };
+
+#define TRUSTED_STACK_BYTES (64ull << 30)
 
 static const char DEFAULT_PATH[] = "/usr/local/bin:/usr/bin:/bin";
 
@@ -118,10 +121,33 @@ RAW static int child_main(void *argument) {
 }
 
 /*
+ * The soft limit of the stack at execve decides how far below the stack the kernel begins with mappings: there must be room for the
+ * largest stack that a fork may get later.
+ */
+RAW static int set_trusted_limits(void) {
+    struct rlimit stack;
+    if (syscall(SYS_prlimit64, 0, RLIMIT_STACK, NULL, &stack) < 0)
+        return -1;
+    stack.rlim_cur = TRUSTED_STACK_BYTES < stack.rlim_max ? TRUSTED_STACK_BYTES : stack.rlim_max;
+    return (int)syscall(SYS_prlimit64, 0, RLIMIT_STACK, &stack, NULL);
+}
+
+RAW static int trusted_main(void *argument) {
+    struct child *child = argument;
+    uint64_t nothing = 0;
+    if (set_trusted_limits() == 0 && set_descriptors(child) == 0 && syscall(SYS_setsid) > 0 &&
+        syscall(SYS_rt_sigprocmask, SIG_SETMASK, &nothing, NULL, sizeof nothing) == 0)
+        execute(child->job, child->envp);
+    child->error = errno;
+    syscall(SYS_exit_group, 127);
+    return 0;
+}
+
+/*
  * Captures are files in memory: no copying while the program runs, RLIMIT_FSIZE bounds them, and a full one never blocks.
  * O_APPEND makes them behave like a pipe where a seek or a reopened /dev/stdout would otherwise overwrite earlier output.
  */
-static int open_capture(const char *name, int *fd) {
+int open_capture(const char *name, int *fd) {
     *fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (*fd < 0 || fcntl(*fd, F_SETFL, O_APPEND) < 0)
         return errno;
@@ -130,9 +156,8 @@ static int open_capture(const char *name, int *fd) {
 
 void name_cwd(char *path, size_t size, uid_t number) { snprintf(path, size, "/scratch/%u", (unsigned)number); }
 
-pid_t spawn_program(struct runner *r, struct child *child) {
-    name_cwd(child->cwd, sizeof child->cwd, child->uid);
-    pid_t pid = spawn_child(r, child_main, child);
+static pid_t spawn(struct runner *r, int (*function)(void *), struct child *child) {
+    pid_t pid = spawn_child(r, function, child);
     if (pid < 0)
         return -errno;
     if (child->error != 0) {
@@ -141,6 +166,13 @@ pid_t spawn_program(struct runner *r, struct child *child) {
     }
     return pid;
 }
+
+pid_t spawn_program(struct runner *r, struct child *child) {
+    name_cwd(child->cwd, sizeof child->cwd, child->uid);
+    return spawn(r, child_main, child);
+}
+
+pid_t spawn_trusted(struct runner *r, struct child *child) { return spawn(r, trusted_main, child); }
 
 static int exec_start(struct runner *r, struct job *job, struct run *run) {
     const struct job_spec *spec = &job->spec;
@@ -173,8 +205,7 @@ static const char *search_path(const struct job_spec *spec) {
 }
 
 /* All candidates are made here, once per job: the child may not allocate. */
-static int exec_begin(struct runner *r, struct job *job) {
-    (void)r;
+int spawn_find(struct job *job) {
     if (job->spec.argc == 0)
         return EINVAL;
     const char *name = job->spec.argv[0], *path = strchr(name, '/') != NULL || *name == '\0' ? "" : search_path(&job->spec);
@@ -194,12 +225,21 @@ static int exec_begin(struct runner *r, struct job *job) {
     return 0;
 }
 
-static void exec_end(struct runner *r, struct job *job) {
+static int exec_begin(struct runner *r, struct job *job) {
     (void)r;
+    return spawn_find(job);
+}
+
+void spawn_forget(struct job *job) {
     for (char **path = job->paths; path != NULL && *path != NULL; path++)
         free(*path);
     free(job->paths);
     job->paths = NULL;
+}
+
+static void exec_end(struct runner *r, struct job *job) {
+    (void)r;
+    spawn_forget(job);
 }
 
 static const struct spawner exec_spawner = {exec_begin, exec_start, exec_end};
@@ -215,9 +255,20 @@ static int fork_start(struct runner *r, struct job *job, struct run *run) {
 
 static const struct spawner fork_spawner = {exec_begin, fork_start, fork_end};
 
+static void warm_spawner_end(struct runner *r, struct job *job) {
+    warm_end(job);
+    exec_end(r, job);
+}
+
+static int warm_spawner_start(struct runner *r, struct job *job, struct run *run) {
+    return run->warm ? warm_fork(r, job, run) : exec_start(r, job, run);
+}
+
+static const struct spawner warm_spawner = {exec_begin, warm_spawner_start, warm_spawner_end};
+
 const struct spawner *spawner_of(const struct job *job) {
-    /* A warm interpreter gets an entry here; until then such jobs are served by exec, with the same results. */
-    return job->spec.mode == MODE_FORK_SERVER ? &fork_spawner : &exec_spawner;
+    static const struct spawner *const spawners[] = {&exec_spawner, &fork_spawner, &warm_spawner};
+    return spawners[job->spec.mode];
 }
 
 int make_cwd(const struct runner *r, uid_t number, uid_t owner) {
@@ -251,20 +302,26 @@ static int set_up(struct runner *r, struct job *job, struct run *run) {
 
 /* A run by exec is not started twice: its input may go. */
 static void close_input(struct run *run) {
-    if (run->in_fd >= 0 && !run->served)
+    if (run->served || run->warm)
+        return;
+    if (run->in_fd >= 0)
         close(run->in_fd);
-    if (!run->served)
-        run->in_fd = -1;
+    run->in_fd = -1;
 }
 
 void spawn_start(struct runner *r, struct run *run) {
     struct job *job = r->job;
     run->served = run->error == 0 && job->error == 0 && served_wanted(r, job, run);
-    if (!served_settled(job))
+    run->warm = run->error == 0 && job->error == 0 && warm_wanted(r, job, run);
+    if (!served_settled(job) || !warm_settled(job))
         return;
     run->error = set_up(r, job, run);
     close_input(run);
     if (!served_settled(job)) {
+        served_requeue(job, run);
+    } else if (run->warm && run->error != 0) {
+        remove_cwd(r, run);
+        run->error = 0;
         served_requeue(job, run);
     } else if (run->error != 0) {
         remove_cwd(r, run);

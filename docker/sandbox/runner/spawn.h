@@ -20,6 +20,13 @@ struct child {
 
 /* Fills child.cwd, starts it and returns its pid, or -errno. */
 pid_t spawn_program(struct runner *r, struct child *child);
+/* Like it, but for a program of ours: root's, without limits but that of the stack, in bytes. */
+pid_t spawn_trusted(struct runner *r, struct child *child);
+/* Candidates for execve in job->paths: 0 or errno. */
+int spawn_find(struct job *job);
+void spawn_forget(struct job *job);
+/* Makes a capture append only: 0 or errno. */
+int open_capture(const char *name, int *fd);
 /* The private directory of a number, owned by `owner`: 0 or errno. */
 int make_cwd(const struct runner *r, uid_t number, uid_t owner);
 void name_cwd(char *path, size_t size, uid_t number);

@@ -139,14 +139,14 @@ static void sample_tree(struct runner *r) {
         for (size_t i = 0; i < sample.count; i++)
             if (sample.procs[i].uid == run->uid)
                 add_process(run, &sample, &sample.procs[i]);
-        run->resident += run->file_part;
+        run->resident = headroom(run->resident + run->file_part, run->credit_bytes);
     }
 }
 
 static void sample_main(const struct runner *r, struct run *run) {
     run->live_processes = 1;
     run->live_ns = procs_cpu(run->pid);
-    run->resident = procs_resident(r, run->pid);
+    run->resident = headroom(procs_resident(r, run->pid), run->credit_bytes);
 }
 
 /* What went down since the last sample was not reaped by anybody whose time we see. */

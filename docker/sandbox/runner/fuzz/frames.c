@@ -61,7 +61,10 @@ static void put_data(struct account *account, const struct event *event) {
 
 static void decode(const struct event *event) {
     struct job_spec spec;
-    job_decode(event->data, event->size, &spec);
+    if (event->kind == EV_JOB)
+        job_decode(event->data, event->size, &spec);
+    else
+        command_decode(event->data, event->size, &spec);
     job_spec_free(&spec);
 }
 
@@ -81,6 +84,7 @@ static void put_small(struct account *account, const struct event *event) {
 static void put_event(struct account *account, const struct event *event) {
     switch (event->kind) {
     case EV_JOB: put_whole(account, FRAME_JOB, event->data, event->size); decode(event); break;
+    case EV_WARM: put_whole(account, FRAME_WARM, event->data, event->size); decode(event); break;
     case EV_FILE: put_file(account, event); break;
     case EV_DATA: put_data(account, event); break;
     case EV_BAD: ALWAYS(event->bad != NULL); account->bad = event->bad; break;

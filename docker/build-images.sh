@@ -38,6 +38,10 @@ stage() {
         runner)
             (cd "$ROOT/docker/sandbox/runner" && cp Dockerfile Makefile ./*.[ch] "$dir/")
             ;;
+        sandbox-python)
+            # The interpreter's side of what the runner says to it.
+            cp -r "$ROOT/docker/sandbox/python/." "$ROOT/docker/sandbox/runner/warmserver.h" "$dir/"
+            ;;
         sandbox-*) cp -r "$ROOT/docker/sandbox/${1#sandbox-}/." "$dir/" ;;
         worker)
             cp -r "$ROOT/docker/worker/." "$ROOT/pyproject.toml" "$ROOT/requirements.lock" "$ROOT/README.md" \

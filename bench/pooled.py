@@ -11,7 +11,7 @@ from typing import Self
 from bench import accounting, workload
 from bench.measure import Sample
 from evalx.execution import Artifact, compile_program, run_tests
-from evalx.languages import Language
+from evalx.languages import Language, Registry
 from evalx.messages import Submission, TestCase, TestResult
 from evalx.sandbox.container import LABEL_OWNER
 from evalx.sandbox.runtime import SandboxRuntime
@@ -29,7 +29,7 @@ class Pooled:
         self.settings = in_progress
         self._language = language
         self._owner = owner
-        self._sandbox = SandboxRuntime(settings, [language.image])
+        self._sandbox = SandboxRuntime(settings, [language.image], Registry.load().interpreters)
         self._submission: Submission | None = None
         self._artifact: Artifact | None = None
 

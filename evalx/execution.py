@@ -33,7 +33,7 @@ _LIMIT_NAMES = {
     Outcome.MEMORY_LIMIT: "memory",
     Outcome.OUTPUT_LIMIT: "output",
 }
-_MODES = {"exec": Mode.EXEC, "fork_server": Mode.FORK_SERVER}
+_MODES = {"exec": Mode.EXEC, "fork_server": Mode.FORK_SERVER, "warm": Mode.WARM_INTERPRETER}
 
 
 class Sandbox(Protocol):
@@ -91,7 +91,7 @@ async def run_tests(
 
     def on_result(run: RunResult) -> int | None:
         test = submission.tests[run.index]
-        RUNS.labels("fork_server" if ResultFlag.SERVED in run.flags else "exec").inc()
+        RUNS.labels(_way(run)).inc()
         result = results[run.index] = _test_result(run, test, language, submission)
         if on_test is not None:
             on_test(result)
@@ -133,6 +133,18 @@ def _compile_job(step: CompileStep, source: File) -> Job:
     )
 
 
+def _mode(language: Language, runs: int) -> Mode:
+    mode = _MODES[language.run.mode]
+    # One start and one fork cost more than one start.
+    return Mode.EXEC if mode is Mode.FORK_SERVER and runs == 1 else mode
+
+
+def _way(run: RunResult) -> str:
+    if ResultFlag.WARM in run.flags:
+        return "warm"
+    return "fork_server" if ResultFlag.SERVED in run.flags else "exec"
+
+
 def _run_job(language: Language, files: tuple[File, ...], submission: Submission) -> Job:
     inputs = tuple(test.stdin.encode() for test in submission.tests)
     return Job(
@@ -142,8 +154,7 @@ def _run_job(language: Language, files: tuple[File, ...], submission: Submission
         files=files,
         inputs=inputs,
         parallel=len(inputs),
-        # One start and one fork cost more than one start.
-        mode=_MODES[language.run.mode] if len(inputs) > 1 else Mode.EXEC,
+        mode=_mode(language, len(inputs)),
     )
 
 

@@ -13,7 +13,7 @@ LANE_WAITING = Gauge("evalx_lane_waiting", "Submissions that wait in this worker
 IN_FLIGHT = Gauge("evalx_in_flight", "Submissions that are being judged", registry=REGISTRY)
 JUDGED = Counter("evalx_submissions", "Results published", ["lane", "status", "source"], registry=REGISTRY)
 TESTS = Counter("evalx_tests", "Tests in published results", ["language", "verdict"], registry=REGISTRY)
-RUNS = Counter("evalx_runs", "Runs of tests by how they started: exec or fork_server", ["mode"], registry=REGISTRY)
+RUNS = Counter("evalx_runs", "Runs of tests by how they started: exec, fork_server, warm", ["mode"], registry=REGISTRY)
 DEAD_LETTERS = Counter("evalx_dead_letters", "Records that cannot be judged", ["code"], registry=REGISTRY)
 RETRIES = Counter("evalx_retries", "Attempts repeated after a fault of ours", registry=REGISTRY)
 STAGE_SECONDS = Histogram(

@@ -190,6 +190,7 @@ class Settings(BaseSettings):
     )
     container_max_batches: int = Field(1000, ge=1, description="batches after which a container is retired")
     fork_server: bool = Field(True, description="start a native program once for all its tests, where that is possible")
+    warm_interpreters: bool = Field(True, description="fork tests from an interpreter that is started once a container")
     sandbox_work_bytes: int = Field(256 * _MIB, ge=16 * _MIB, description="each writable place of a container")
 
     # Times

@@ -81,7 +81,7 @@ class Worker:
         self._settings = settings
         self.name = settings.worker_name or f"{socket.gethostname()}:{os.getpid()}"
         registry = self._registry = Registry.load()
-        self._sandbox = SandboxRuntime(settings, registry.images)
+        self._sandbox = SandboxRuntime(settings, registry.images, registry.interpreters)
         self._lease = WorkerLease(settings.redis_url, self.name)
         self._store = Store(settings.redis_url, timeout_ms=settings.redis_timeout_ms, ttl_s=settings.result_cache_ttl_s)
         self._keeper = Keeper(self._store.link)

@@ -30,7 +30,7 @@ async def judge_locally(settings: Settings, submission: Submission, progress: Pr
     registry = Registry.load()
     image = registry.resolve(submission.language, submission.version).image
     worker = f"{socket.gethostname()}:{os.getpid()}"
-    sandbox = SandboxRuntime(settings, [image])
+    sandbox = SandboxRuntime(settings, [image], registry.interpreters)
     try:
         await sandbox.start(owner=f"judge:{worker}", warm=[image])
         store = Store(None, timeout_ms=settings.redis_timeout_ms, ttl_s=settings.result_cache_ttl_s)

@@ -53,12 +53,13 @@ class CompileStep(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 class RunStep(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How the program is run, in a private, empty directory; `{memory_mb}` in `argv` is the limit in whole MiB.
 
-    `mode`: `fork_server` starts a native program once for all tests where that is possible; see docs/sandbox.md.
+    `mode`: `fork_server` starts a native program once for all tests where that is possible; `warm` forks tests from an
+    interpreter that each container starts once, with this `argv` and `env`; see docs/sandbox.md.
     """
 
     argv: _Argv
     env: _Env = ()
-    mode: Literal["exec", "fork_server"] = "exec"
+    mode: Literal["exec", "fork_server", "warm"] = "exec"
 
 
 class Memory(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -164,6 +165,11 @@ class Registry:
     def images(self) -> tuple[str, ...]:
         """The images of all languages, each once, without the operator's prefix."""
         return tuple(dict.fromkeys(language.image for language in self.languages))
+
+    @property
+    def interpreters(self) -> Mapping[str, RunStep]:
+        """What to start once in each container, by image, for languages whose tests are forked from it."""
+        return {language.image: language.run for language in self.languages if language.run.mode == "warm"}
 
     def versions(self, name: str) -> tuple[str, ...]:
         """The versions of a language, in order."""

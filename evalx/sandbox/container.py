@@ -20,8 +20,9 @@ import msgspec
 import structlog
 
 from evalx.errors import DockerUnavailableError, SandboxFaultError
+from evalx.languages import RunStep
 from evalx.sandbox import protocol
-from evalx.sandbox.protocol import CollectFailed, Done, Event, File, Hello, Job, Mode, RunResult
+from evalx.sandbox.protocol import CollectFailed, Done, Event, Feature, File, Hello, Job, Mode, Pong, RunResult
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +69,8 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     runtime: str | None = None
     #: Besides no-new-privileges; see ``seccomp``.
     security_options: tuple[str, ...] = ()
+    #: What the container starts once, for jobs with this command.
+    interpreter: RunStep | None = None
 
     def create_options(self, uid_base: int) -> dict[str, Any]:
         """The body of Docker's create call."""
@@ -162,7 +165,7 @@ class Container:
         try:
             await stream.__aenter__()
             await handle.start()
-            await container._expect_hello()
+            await container._warm(await container._expect_hello())
         except BaseException:
             await container.close()
             raise
@@ -264,7 +267,7 @@ class Container:
                         raise SandboxFaultError(message=f"{results} results for {len(job.inputs)} runs")
                     return Collected(tuple(files) if failure is None else (), failure), event
 
-    async def _expect_hello(self) -> None:
+    async def _expect_hello(self) -> Hello:
         for event in await self._next_events():
             if isinstance(event, Hello):
                 if event.version != protocol.VERSION:
@@ -272,8 +275,17 @@ class Container:
                         message=f"image {self.spec.image} speaks protocol {event.version}, this worker speaks "
                         f"{protocol.VERSION}: rebuild the images with docker/build-images.sh"
                     )
-                return
+                return event
         raise SandboxFaultError(message=f"image {self.spec.image} did not greet")
+
+    async def _warm(self, hello: Hello) -> None:
+        """Start the interpreter and wait until it is ready: an idle container has all its start behind it."""
+        if self.spec.interpreter is None or not hello.features & Feature.WARM_INTERPRETER:
+            return
+        step = self.spec.interpreter
+        await self._write(protocol.encode_warm(step.argv, step.env) + protocol.encode_ping())
+        while not any(isinstance(event, Pong) for event in await self._next_events()):
+            pass
 
     async def _next_events(self) -> list[Event]:
         """Read until at least one whole frame has arrived."""
@@ -304,6 +316,6 @@ class Container:
     def _longest(job: Job) -> float:
         """Seconds that a correct runner can need: the runs one after another in the worst case, and the grace."""
         rounds = -(-len(job.inputs) // max(1, job.parallel))
-        # Runs of a fork server that turns out to be unusable are done once more.
-        rounds *= 2 if job.mode is Mode.FORK_SERVER else 1
+        # Runs of a fork server or an interpreter that turns out to be unusable are done once more.
+        rounds *= 1 if job.mode is Mode.EXEC else 2
         return rounds * job.bounds.wall_time_ms / 1000 + JOB_GRACE_S

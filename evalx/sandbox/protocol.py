@@ -48,6 +48,7 @@ class Request(IntEnum):
     CANCEL = 0x04
     PING = 0x05
     PARALLEL = 0x06
+    WARM = 0x07
 
 
 class Reply(IntEnum):
@@ -78,6 +79,8 @@ class ResultFlag(IntFlag):
     CONTAINER_OUT_OF_MEMORY = 4
     #: A fork of a program that was started once for the whole job, not a start of its own.
     SERVED = 8
+    #: A fork of the interpreter that the container was warmed with.
+    WARM = 16
 
 
 class File(msgspec.Struct, frozen=True, gc=False):
@@ -144,8 +147,15 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.wall_ns / NANOSECONDS_PER_MS
 
 
+class Feature(IntFlag):
+    """What is installed in an image."""
+
+    FORK_SERVER = 1
+    WARM_INTERPRETER = 2
+
+
 class Hello(msgspec.Struct, frozen=True, gc=False):
-    """The runner is up and speaks this version. Bit 0 of ``features``: a fork server is installed."""
+    """The runner is up and speaks this version; ``features`` are bits of ``Feature``."""
 
     version: int
     features: int
@@ -190,6 +200,11 @@ def encode_cancel(job_id: int, from_index: int) -> bytes:
 def encode_parallel(job_id: int, parallel: int) -> bytes:
     """Set a new bound on how many runs of the job are under way at once."""
     return _frame(Request.PARALLEL, _U32.pack(job_id) + _U16.pack(parallel))
+
+
+def encode_warm(argv: tuple[str, ...], env: tuple[str, ...]) -> bytes:
+    """Start the interpreter that jobs of mode ``WARM_INTERPRETER`` with this command are forked from."""
+    return _frame(Request.WARM, _strings(argv) + _strings(env))
 
 
 def encode_ping() -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import aiodocker
 import aiohttp
@@ -12,6 +12,7 @@ import msgspec
 import orjson
 
 from evalx.errors import DockerUnavailableError
+from evalx.languages import RunStep
 from evalx.sandbox.container import LABEL_OWNER, LABEL_SCOPE, Collected, Container, ContainerSpec
 from evalx.sandbox.host import require_limits
 from evalx.sandbox.pool import Pool, PoolLimits, close_docker, open_docker, toolchain_digest
@@ -41,7 +42,9 @@ class FoundContainer(msgspec.Struct, frozen=True):
     created_at: float
 
 
-def container_spec(settings: Settings, image: str, labels: dict[str, str]) -> ContainerSpec:
+def container_spec(
+    settings: Settings, image: str, labels: dict[str, str], interpreter: RunStep | None = None
+) -> ContainerSpec:
     """What containers of an image are created with: room for as many runs at once as there are CPU slots."""
     return ContainerSpec(
         image=settings.image_prefix + image,
@@ -52,15 +55,19 @@ def container_spec(settings: Settings, image: str, labels: dict[str, str]) -> Co
         work_inodes=WORK_INODES,
         runtime=settings.container_runtime,
         security_options=security_options(settings.seccomp),
+        interpreter=interpreter if settings.warm_interpreters else None,
     )
 
 
 class SandboxRuntime:
     """A pool of containers and the CPU slots that they share. ``start`` before use, ``close`` at the end."""
 
-    def __init__(self, settings: Settings, images: Iterable[str]) -> None:
+    def __init__(
+        self, settings: Settings, images: Iterable[str], interpreters: Mapping[str, RunStep] | None = None
+    ) -> None:
         self._settings = settings
         self._images = tuple(images)
+        self._interpreters = interpreters or {}
         self._specs: dict[str, ContainerSpec] = {}
         self._slots = CpuSlots(settings.cpu_slots)
         self._docker: aiodocker.Docker | None = None
@@ -77,7 +84,10 @@ class SandboxRuntime:
             DockerUnavailableError: the daemon does not answer.
         """
         labels = {LABEL_OWNER: owner, LABEL_SCOPE: scope}
-        self._specs = {image: container_spec(self._settings, image, labels) for image in self._images}
+        self._specs = {
+            image: container_spec(self._settings, image, labels, self._interpreters.get(image))
+            for image in self._images
+        }
         self._docker = open_docker(self._settings.docker_host)
         await require_limits(self._docker, allow_unlimited=self._settings.allow_unlimited)
         digests = await asyncio.gather(*(toolchain_digest(self._docker, spec.image) for spec in self._specs.values()))
@@ -147,9 +157,16 @@ class SandboxRuntime:
             self._slots.take(want, rank) as slots,
             self._pool.acquire(self._specs[image].image) as container,
         ):
-            mode = job.mode if self._settings.fork_server else Mode.EXEC
+            mode = self._allowed(job.mode)
             job = msgspec.structs.replace(job, parallel=len(slots), cpu=slots[0] + 1, mode=mode)
             return await _run(container, job, on_result)
+
+    def _allowed(self, mode: Mode) -> Mode:
+        switches = {
+            Mode.FORK_SERVER: self._settings.fork_server,
+            Mode.WARM_INTERPRETER: self._settings.warm_interpreters,
+        }
+        return mode if switches.get(mode, True) else Mode.EXEC
 
 
 async def _run(container: Container, job: Job, on_result: OnResult) -> Collected:

@@ -60,7 +60,7 @@ def sandbox(monkeypatch: pytest.MonkeyPatch) -> FakeSandbox:
     fake = FakeSandbox()
 
     class Runtime:
-        def __init__(self, settings: Settings, images: list[str]) -> None:
+        def __init__(self, settings: Settings, images: list[str], interpreters: Any) -> None:
             self.toolchain, self.execute = fake.toolchain, fake.execute
 
         async def start(self, **_labels: Any) -> None:

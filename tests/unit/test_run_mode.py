@@ -34,18 +34,21 @@ def make(language: str, tests: int) -> Submission:
         ("c", 2, Mode.FORK_SERVER),
         ("cpp", 2, Mode.FORK_SERVER),
         ("cpp", 1, Mode.EXEC),
-        ("python", 2, Mode.EXEC),
+        ("python", 1, Mode.WARM_INTERPRETER),
+        ("python", 2, Mode.WARM_INTERPRETER),
         ("java", 2, Mode.EXEC),
     ],
 )
-async def test_native_programs_with_several_tests_are_served(language: str, tests: int, mode: Mode):
+async def test_programs_are_started_as_their_language_says(language: str, tests: int, mode: Mode):
     sandbox = FakeSandbox()
     await Engine(REGISTRY, sandbox, MemoryCache()).judge(make(language, tests))
     assert sandbox.jobs[-1].mode is mode
     assert all(job.mode is Mode.EXEC for job in sandbox.jobs[:-1])
 
 
-@pytest.mark.parametrize(("flags", "label"), [(ResultFlag.SERVED, "fork_server"), (ResultFlag(0), "exec")])
+@pytest.mark.parametrize(
+    ("flags", "label"), [(ResultFlag.SERVED, "fork_server"), (ResultFlag.WARM, "warm"), (ResultFlag(0), "exec")]
+)
 async def test_runs_are_counted_by_how_they_started(flags: ResultFlag, label: str):
     def count() -> float:
         return METRICS.get_sample_value("evalx_runs_total", {"mode": label}) or 0.0
@@ -62,8 +65,11 @@ class _Pool:
         yield
 
 
-@pytest.mark.parametrize(("on", "mode"), [(True, Mode.FORK_SERVER), (False, Mode.EXEC)])
-async def test_the_setting_turns_it_off(monkeypatch: pytest.MonkeyPatch, on: bool, mode: Mode):
+@pytest.mark.parametrize(
+    ("setting", "mode"), [("fork_server", Mode.FORK_SERVER), ("warm_interpreters", Mode.WARM_INTERPRETER)]
+)
+@pytest.mark.parametrize("on", [True, False])
+async def test_the_setting_turns_it_off(monkeypatch: pytest.MonkeyPatch, setting: str, mode: Mode, on: bool):
     seen: list[Job] = []
 
     async def run(_container: Any, job: Job, _on_result: Any) -> Collected:
@@ -71,11 +77,19 @@ async def test_the_setting_turns_it_off(monkeypatch: pytest.MonkeyPatch, on: boo
         return Collected((), None)
 
     monkeypatch.setattr(runtime_module, "_run", run)
-    settings = Settings.load(fork_server=on)
+    settings = Settings.load(**{setting: on})
     runtime = SandboxRuntime(settings, ["x"])
     runtime._pool = _Pool()  # type: ignore[assignment]
     runtime._specs = {"x": runtime_module.container_spec(settings, "x", {})}
     bounds = Bounds(cpu_time_ms=1, wall_time_ms=1, memory_bytes=1, output_bytes=1, file_bytes=2, processes=1)
-    job = Job(argv=("/box/main",), env=(), bounds=bounds, mode=Mode.FORK_SERVER)
+    job = Job(argv=("/box/main",), env=(), bounds=bounds, mode=mode)
     await runtime.execute("x", job, rank=0, on_result=lambda _run: None)
-    assert [job.mode for job in seen] == [mode]
+    assert [job.mode for job in seen] == [mode if on else Mode.EXEC]
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_only_containers_of_warm_languages_start_an_interpreter(on: bool):
+    settings = Settings.load(warm_interpreters=on)
+    assert set(REGISTRY.interpreters) == {"sandbox-python"}
+    spec = runtime_module.container_spec(settings, "x", {}, REGISTRY.interpreters["sandbox-python"])
+    assert (spec.interpreter == REGISTRY.resolve("python").run) is on

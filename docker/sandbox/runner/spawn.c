@@ -34,6 +34,10 @@ enum { CHILD_STACK_BYTES = 64 << 10, OPEN_FILES = 1024 };
 
 #define TRUSTED_STACK_BYTES (64ull << 30)
 
+/* The exit code of shells. */
+enum { CANNOT_EXECUTE = 126 };
+
+static const char BOX[] = "/box/";
 static const char DEFAULT_PATH[] = "/usr/local/bin:/usr/bin:/bin";
 
 pid_t spawn_child(struct runner *r, int (*function)(void *), void *argument) {
@@ -95,6 +99,17 @@ RAW static int become(uid_t uid, const char *cwd) {
     return (int)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &nothing, NULL, sizeof nothing);
 }
 
+/*
+ * What came with the job can be a file that compiled well and that the kernel takes for no program (an overlong .interp). Then
+ * the program is to blame, and ends as in a shell. A loader that is missing (ENOENT, EACCES) is a fault of the image.
+ */
+RAW static bool is_no_program(const struct job *job) {
+    for (size_t i = 0; i < sizeof BOX - 1; i++)
+        if (job->paths[0] == NULL || job->paths[0][i] != BOX[i])
+            return false;
+    return errno == ENOEXEC || errno == EINVAL || errno == EIO;
+}
+
 RAW static void execute(const struct job *job, char **envp) {
     int error = ENOENT;
     for (char **path = job->paths; *path != NULL; path++) {
@@ -105,6 +120,8 @@ RAW static void execute(const struct job *job, char **envp) {
             break;
     }
     errno = error;
+    if (is_no_program(job))
+        syscall(SYS_exit_group, CANNOT_EXECUTE);
 }
 
 RAW static int child_main(void *argument) {

@@ -212,7 +212,7 @@ class Environment(unittest.TestCase):
                 "signals blocked 0 changed 0",
                 "fds 3",
                 "oom 1000",
-                "limit0 3 3",
+                "limit0 4 4",
                 f"limit9 {1 << 30} {1 << 30}",
                 "limit1 65537 65537",
                 f"limit3 {8 * MIB} {8 * MIB}",

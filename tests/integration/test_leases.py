@@ -244,6 +244,17 @@ async def test_what_was_passed_on_is_the_next_owners_to_publish(start: Callable[
         assert claim.answer == b"AC"
 
 
+async def test_who_waits_in_vain_stops_waiting(start: Callable[..., Any]):
+    one, two = await start(), await start()
+    wanted = True
+    async with one.claims.hold("s-1", b"c"):
+        waiting = asyncio.create_task(two.claims.hold("s-1", b"c", lambda: wanted).__aenter__())
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        wanted = False
+        assert await asyncio.wait_for(waiting, holding.LEASE_S / 2) is None
+
+
 # --- poison
 
 

@@ -107,7 +107,8 @@ class Claims:
         """
         while (running := self._in_progress.get(submission_id)) is not None and wanted():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(running.wait(), LOOK_S)
+                async with asyncio.timeout(LOOK_S):
+                    await running.wait()
         if running is not None:
             yield None
             return

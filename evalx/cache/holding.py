@@ -34,7 +34,7 @@ import redis.asyncio
 import structlog
 
 from evalx.cache import keys, scripts
-from evalx.cache.link import Link
+from evalx.cache.link import Link, cancellations, heed_cancellation
 from evalx.metrics import LEASES
 
 log = structlog.get_logger(__name__)
@@ -92,6 +92,7 @@ class Keeper:
         self._numbers = itertools.count(1)
         self._leases: set[Lease] = set()
         self._task: asyncio.Task[None] | None = None
+        self._stopping = False
 
     async def start(self) -> None:
         """Tell that this process lives, and go on telling."""
@@ -105,6 +106,7 @@ class Keeper:
 
     async def stop(self) -> None:
         """Renew no more, and tell that this process has ended."""
+        self._stopping = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -146,7 +148,7 @@ class Keeper:
             await self._renew(due[start : start + RENEW_BATCH])
 
     async def _keep(self) -> None:
-        while True:
+        while not self._stopping:
             await asyncio.sleep(RENEW_INTERVAL_S)
             try:
                 await self.renew()
@@ -196,12 +198,14 @@ async def _listening(
 
     async def wait(seconds: float) -> None:
         deadline = time.monotonic() + seconds
+        asked_before = cancellations()
         try:
             while (left := deadline - time.monotonic()) > 0 and wanted():
                 if await pubsub.get_message(ignore_subscribe_messages=True, timeout=min(left, LOOK_S)) is not None:
                     return
         except (redis.RedisError, OSError, RuntimeError):
             # RuntimeError: there never was a connection.
+            heed_cancellation(asked_before)
             await asyncio.sleep(min(seconds, DEAF_PAUSE_S))
 
     try:

@@ -47,6 +47,7 @@ class Process:
 
     async def freeze(self) -> None:
         """Renew nothing any more."""
+        self.keeper._stopping = True
         assert self.keeper._task is not None
         self.keeper._task.cancel()
         await asyncio.gather(self.keeper._task, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Real Kafka, Redis and workers for the tests, and a client of the topics that shares no code with evalx.
+"""Real Kafka, Redis and workers for tests, and a client of the topics that shares no code with evalx.
 
 Everything is started by the tests themselves, on free ports and under names of this run, so that a stack that runs on
 the same machine is neither used nor touched. Whatever was started carries the run's label or name, by which the leak
@@ -20,7 +20,7 @@ import time
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from jsonschema import Draft202012Validator
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = ROOT / "tests" / "programs"
 EVALX = Path(sys.executable).parent / "evalx"
 RUN_LABEL = "org.evalx.test-run"
@@ -141,7 +141,9 @@ class Services:
 class Worker:
     """One ``evalx worker`` process. Its log is in ``log``; its sandboxes carry its name."""
 
-    def __init__(self, services: Services, environment: dict[str, str]) -> None:
+    def __init__(
+        self, services: Services, environment: dict[str, str], command: Sequence[str] = (str(EVALX), "worker")
+    ) -> None:
         self.services = services
         name = f"{services.run}-{len(services.workers) + 1}"
         self.port = free_port()
@@ -162,7 +164,7 @@ class Worker:
         }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [str(EVALX), "worker"], env=inherited | settings, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                command, env=inherited | settings, stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
         # An empty variable is one that is not set.
         self.name = settings["EVALX_WORKER_NAME"] or f"{socket.gethostname()}:{self.process.pid}"
@@ -236,6 +238,8 @@ class Topics:
         self.results: dict[str, list[Published]] = {}
         self.dead_letters: list[Published] = []
         self.workers: list[Worker] = []
+        #: What starts a worker.
+        self.worker_command: Sequence[str] = (str(EVALX), "worker")
         self._counter = 0
         self._producer: AIOKafkaProducer
         self._gzip: AIOKafkaProducer
@@ -263,7 +267,7 @@ class Topics:
 
     def worker(self, **settings: object) -> Worker:
         """Start a worker on these topics; ``ready`` of it waits until it judges."""
-        worker = Worker(self.services, self.environment(**settings))
+        worker = Worker(self.services, self.environment(**settings), self.worker_command)
         self.workers.append(worker)
         return worker
 

@@ -1,0 +1,158 @@
+"""Defects that the suite must notice, each a small change of a running worker; and what starts such a worker.
+
+``python mutants.py --short-sessions --mutant NAME`` is `evalx worker` with a change. The product knows nothing of it.
+
+``--short-sessions`` is no defect: Kafka sessions of 5 instead of 15 s, and leases to match, so that the short size of
+the suite need not wait 15 s for every dead worker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def plain_concurrency() -> None:
+    """Acknowledges each record when it ends, as Faust does with ``concurrency=4``, and leaves the order to Faust."""
+    from evalx.agents.sequencer import Sequencer, Ticket
+
+    def finish(self: Any, ticket: Ticket[Any]) -> list[Any]:
+        return [ticket.item] if self.is_current(ticket) else []
+
+    Sequencer.finish = finish  # type: ignore[method-assign]
+
+
+def ack_before_publish() -> None:
+    """Acknowledges when the verdicts are known, before the result is on its topic."""
+    from evalx.agents.pipeline import Pipeline
+
+    publish = Pipeline._publish
+
+    async def acknowledge_first(self: Any, record: Any, answer: Any) -> bool:
+        self._acknowledge(record)
+        return await publish(self, record, answer)
+
+    Pipeline._publish = acknowledge_first  # type: ignore[method-assign]
+
+
+def claim_is_done() -> None:
+    """Takes an id that was claimed before for one that was answered before (`SET NX`)."""
+    from evalx.agents.pipeline import Answer, Pipeline
+
+    answer = Pipeline._answer
+
+    async def skip_claimed(self: Any, record: Any, submission: Any, claim: Any) -> Any:
+        if claim.attempt > 1:
+            return Answer(None)
+        return await answer(self, record, submission, claim)
+
+    Pipeline._answer = skip_claimed  # type: ignore[method-assign]
+
+
+def swallowed_dead_letter() -> None:
+    """Sends a dead letter once, and goes on as if it had been taken."""
+    from aiokafka.errors import KafkaError
+
+    from evalx.agents.publisher import Publisher
+
+    send = Publisher._send
+
+    async def once(self: Any, outlet: Any, wanted: Any, **message: Any) -> bool:
+        if outlet is not self._dead_letters:
+            return await send(self, outlet, wanted, **message)
+        with contextlib.suppress(KafkaError):
+            await outlet.send(**message)
+        return True
+
+    Publisher._send = once  # type: ignore[method-assign]
+
+
+def no_lease_renewal() -> None:
+    """Takes leases and never renews them."""
+    from evalx.cache.holding import Keeper
+
+    async def nothing(_self: Any) -> None:
+        return None
+
+    Keeper.renew = nothing  # type: ignore[method-assign]
+
+
+def pause_partitions() -> None:
+    """Holds Kafka back in the way that looks right."""
+    from faust.types import TP
+
+    from evalx.agents.app import ConsumerFlow
+
+    def hold(self: Any, partition: Any) -> None:
+        if partition in self.assigned:
+            self._app.consumer.pause_partitions({TP(*partition)})
+
+    def release(self: Any, partition: Any) -> None:
+        if partition in self.assigned:
+            self._app.consumer.resume_partitions({TP(*partition)})
+
+    ConsumerFlow.hold = hold  # type: ignore[method-assign]
+    ConsumerFlow.release = release  # type: ignore[method-assign]
+
+
+MUTANTS: dict[str, Callable[[], None]] = {
+    "plain-concurrency": plain_concurrency,
+    "ack-before-publish": ack_before_publish,
+    "claim-is-done": claim_is_done,
+    "swallowed-dead-letter": swallowed_dead_letter,
+    "no-lease-renewal": no_lease_renewal,
+    "pause-partitions": pause_partitions,
+}
+
+#: Seconds, see above. Leases are shorter than sessions, as in the product.
+SHORT_SESSION_S, SHORT_HEARTBEAT_S, SHORT_LEASE_S = 5.0, 1.0, 4.0
+
+
+def shorten_sessions() -> None:
+    """Before anything is imported that copies one of these."""
+    from evalx.agents import app
+
+    app.SESSION_TIMEOUT_S, app.HEARTBEAT_INTERVAL_S = SHORT_SESSION_S, SHORT_HEARTBEAT_S
+    from evalx.cache import holding
+
+    holding.LEASE_S, holding.RENEW_INTERVAL_S, holding.MARGIN_S = SHORT_LEASE_S, SHORT_LEASE_S / 3, 1.0
+
+
+def provoke_bug() -> None:
+    """A defect in decoding that a certain record meets: no mutant, the poison that a defect of ours makes of it."""
+    from evalx.agents import intake
+
+    decode = intake.decode_submission
+
+    def fail_on_cue(value: Any, rules: Any) -> Any:
+        if value is not None and b"provoke-a-defect" in value:
+            raise RuntimeError("a defect, on purpose")
+        return decode(value, rules)
+
+    intake.decode_submission = fail_on_cue
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--short-sessions", action="store_true")
+    parser.add_argument("--provoke-bug", action="store_true")
+    parser.add_argument("--mutant", choices=sorted(MUTANTS))
+    chosen = parser.parse_args()
+    if chosen.short_sessions:
+        shorten_sessions()
+    if chosen.provoke_bug:
+        provoke_bug()
+    if chosen.mutant is not None:
+        MUTANTS[chosen.mutant]()
+        print(f"this worker is the mutant {chosen.mutant}", file=sys.stderr)
+    from evalx.cli import main as evalx
+
+    sys.argv = ["evalx", "worker"]
+    evalx()
+
+
+if __name__ == "__main__":
+    main()

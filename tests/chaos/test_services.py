@@ -1,0 +1,176 @@
+"""Kafka, Redis and the topics go away, stand still or refuse; each scenario that breaks one has its own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from chaos_oracle import guarantee
+from chaos_scene import BUSY_MACHINE_S, OpenScene, Scene, metric, resident_bytes, service_signal, service_start
+from integration_stack import Services, admin_client, docker, eventually
+
+#: Seconds within which a worker consumes again when Kafka is back.
+CONSUMING_AGAIN_S = 30.0
+#: Bytes by which a worker may grow while it cannot publish: its buffers are bounded, and the allocator keeps some.
+GROWTH_BYTES = 128 << 20
+#: What a worker may hold back in the scenarios of back pressure; small, so that little load fills it.
+SMALL_BUFFER = 20
+
+
+async def kill_and_restart(services: Services, name: str, down_s: float) -> None:
+    service_signal(services, name, "KILL")
+    await asyncio.sleep(down_s)
+    await service_start(services, name)
+
+
+async def freeze(services: Services, name: str, for_s: float) -> None:
+    service_signal(services, name, "STOP")
+    try:
+        await asyncio.sleep(for_s)
+    finally:
+        service_signal(services, name, "CONT")
+
+
+Break = Callable[[Services, str, float], Awaitable[None]]
+
+
+@pytest.mark.parametrize(
+    ("breakage", "short", "long"), [(kill_and_restart, (5,), (5, 30)), (freeze, (8,), (20,))], ids=["killed", "frozen"]
+)
+async def test_kafka_goes_away(
+    open_scene: OpenScene, own_services: Services, breakage: Break, short: tuple[int, ...], long: tuple[int, ...]
+):
+    """It is killed and comes back on its data, or stands still; then consuming goes on, and memory was bounded."""
+    async with open_scene("kafka", own_services) as scene:
+        workers = await scene.workers(2)
+        before = {worker: resident_bytes(worker) for worker in workers}
+        for down_s in scene.size.pick(short, long):
+            await break_kafka(scene, breakage, down_s)
+            for worker in workers:
+                grown = resident_bytes(worker) - before[worker]
+                guarantee(grown < GROWTH_BYTES, "memory grows", f"{worker.name}: {grown >> 20} MiB")
+        await scene.answered()
+        guarantee(all(worker.process.poll() is None for worker in workers), "a worker has ended")
+        await scene.verify()
+
+
+async def break_kafka(scene: Scene, breakage: Break, down_s: float) -> None:
+    """With a load from before until after; returns when results have come again and the load has been sent."""
+    pouring = asyncio.create_task(scene.load.pour(12, down_s + 8))
+    await asyncio.sleep(3)
+    broken_at = time.monotonic()
+    await breakage(scene.services, "kafka", down_s)
+    back_at = time.monotonic()
+    scene.outage_s = max(scene.outage_s, back_at - broken_at + CONSUMING_AGAIN_S)
+    limit = CONSUMING_AGAIN_S + scene.longest_s + BUSY_MACHINE_S
+    try:
+        await eventually(lambda: scene.topics.last_arrival > back_at, "results come again", limit)
+    except AssertionError:
+        guarantee(False, "not consuming again", f"no result in {limit:.0f} s after Kafka's return")
+    scene.report(f"a result {scene.topics.last_arrival - back_at:.1f} s after Kafka's return")
+    await pouring
+
+
+async def flush(services: Services, name: str, for_s: float) -> None:
+    for _ in range(3):
+        docker("exec", services.container(name), "redis-cli", "flushall")
+        await asyncio.sleep(for_s / 3)
+
+
+@pytest.mark.parametrize(
+    ("breakage", "short_s", "long_s"),
+    [(kill_and_restart, 5, 30), (freeze, 5, 15), (flush, 3, 9)],
+    ids=["killed", "frozen", "flushed"],
+)
+async def test_redis_goes_away(
+    open_scene: OpenScene, own_services: Services, breakage: Break, short_s: float, long_s: float
+):
+    """It is killed without saving, stands still, or forgets everything: judging goes on, and the metric says so."""
+    async with open_scene("redis", own_services) as scene:
+        scene.redis_url = f"redis://127.0.0.1:{own_services.redis_port}/0"
+        down_s = scene.size.pick(short_s, long_s)
+        workers = await scene.workers(2, redis_timeout_ms=200)
+        pouring = asyncio.create_task(scene.load.pour(12, down_s + 4))
+        await asyncio.sleep(2)
+        answered = len(scene.topics.first_answer)
+        breaking = asyncio.create_task(breakage(own_services, "redis", down_s))
+        if breakage is not flush:
+            await eventually(
+                lambda: all(metric(worker, "evalx_redis_available") == 0 for worker in workers),
+                "every worker says that Redis is away",
+                down_s,
+            )
+        await breaking
+        during = len(scene.topics.first_answer) - answered
+        scene.report(f"{during} answers while Redis was away for {down_s} s")
+        guarantee(during > 0, "judging stopped", "no answer while Redis was away")
+        await pouring
+        await scene.answered()
+        guarantee(all(worker.process.poll() is None for worker in workers), "a worker has ended")
+        await eventually(
+            lambda: all(metric(worker, "evalx_redis_available") == 1 for worker in workers) or breakage is flush,
+            "Redis is back in use",
+        )
+        await scene.verify()
+
+
+async def configure(scene: Scene, topic: str, **settings: object) -> None:
+    """Set these settings of a topic, and no others."""
+    values = {name.replace("_", "."): str(value) for name, value in settings.items()}
+    async with admin_client(scene.services) as admin:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, f"{scene.topics.prefix}.{topic}", values)])
+
+
+@pytest.mark.kills("ack-before-publish", "pause-partitions")
+async def test_results_cannot_be_written(open_scene: OpenScene):
+    """Every write to the results topic is refused for a while, with more waiting than a worker may hold.
+
+    Kills the mutant `ack-before-publish`: offsets are committed whose results are nowhere. Kills `pause-partitions`:
+    what was fetched for a paused partition is dropped and committed.
+    """
+    async with open_scene("unwritable") as scene:
+        refused_s, waiting = scene.size.pick((8, 600), (20, 3000))
+        (worker,) = await scene.workers(1, buffer_max_count=SMALL_BUFFER)
+        before = resident_bytes(worker)
+        await configure(scene, "results", max_message_bytes=100)
+        scene.outage_s = refused_s + 20
+        committed = (await scene.sampler.fresh()).committed
+        lane = [4, 5, 6, 7, 8]
+        batches = [scene.load.batch(0.01, tests=1) for _ in range(waiting)]
+        await asyncio.gather(*(scene.load.send(one, partition=lane[n % 5]) for n, one in enumerate(batches)))
+        await asyncio.sleep(refused_s)
+        held = metric(worker, "evalx_lane_waiting")
+        grown = resident_bytes(worker) - before
+        moved = {p: o for p, o in (await scene.sampler.fresh()).committed.items() if o > committed.get(p, 0)}
+        await configure(scene, "results", max_message_bytes=16 << 20)
+        scene.report(f"{held:.0f} of {waiting} waited in the worker, which grew by {grown >> 20} MiB")
+        guarantee(held < waiting / 2, "no back pressure", f"{held:.0f} of {waiting} are in the worker")
+        guarantee(not moved, "committed past an unfinished record", moved)
+        guarantee(grown < GROWTH_BYTES, "memory grows", f"{grown >> 20} MiB")
+        await scene.answered()
+        await scene.verify()
+
+
+@pytest.mark.kills("pause-partitions")
+async def test_results_are_slow(open_scene: OpenScene, own_services: Services):
+    """The broker runs a quarter of the time: results trickle out, and the worker holds Kafka back again and again.
+
+    Kills the mutant `pause-partitions`: what was fetched for a paused partition is dropped and committed.
+    """
+    async with open_scene("slow", own_services) as scene:
+        rounds, waiting = scene.size.pick((6, 400), (30, 2000))
+        (worker,) = await scene.workers(1, buffer_max_count=SMALL_BUFFER)
+        before = resident_bytes(worker)
+        batches = [scene.load.batch(0.01, tests=1) for _ in range(waiting)]
+        await scene.load.send(*batches, lane="normal")
+        for _ in range(rounds):
+            await freeze(own_services, "kafka", 0.6)
+            await asyncio.sleep(0.2)
+        scene.outage_s = rounds * 0.8
+        await scene.answered()
+        grown = resident_bytes(worker) - before
+        guarantee(grown < GROWTH_BYTES, "memory grows", f"{grown >> 20} MiB")
+        await scene.verify()

@@ -86,6 +86,8 @@ class Pipeline:
         #: What kept a record from ever being finished: a defect, after which the worker must not go on.
         self.failure: Exception | None = None
         self._in_flight: set[Record] = set()
+        #: Those of them that wait for others' answers; nothing is lost by giving them up.
+        self._waiting: set[Record] = set()
         self._settling: set[asyncio.Task[Any]] = set()
         self._settled = asyncio.Event()
         self._settled.set()
@@ -129,8 +131,14 @@ class Pipeline:
 
     async def _process_claimed(self, record: Record, submission: Submission) -> bool:
         """Steps 3 to 7 of a record that can be judged. False when the answer is not ours to give, or not any more."""
-        async with self._claims.hold(submission.id, content_hash(submission)) as claim:
-            if not self._is_ours(record):
+
+        def wanted() -> bool:
+            return self._is_ours(record)
+
+        self._wait_for_others(record)
+        async with self._claims.hold(submission.id, content_hash(submission), wanted) as claim:
+            self._go_on(record)
+            if claim is None or not wanted():
                 return False
             answer = await self._answer(record, submission, claim)
             self._begin_settling()
@@ -149,7 +157,10 @@ class Pipeline:
         self._stopping.set()
 
     async def wait_idle(self, timeout_s: float) -> bool:
-        """Wait until nothing is being judged; False when the time was not enough."""
+        """Wait until nothing is being judged; False when the time was not enough.
+
+        A record that waits for what others make of the same submission does not count.
+        """
         try:
             async with asyncio.timeout(timeout_s):
                 await self._idle.wait()
@@ -320,14 +331,28 @@ class Pipeline:
 
     def _enter(self, record: Record) -> None:
         self._in_flight.add(record)
-        self._idle.clear()
+        self._note_idle()
         IN_FLIGHT.set(len(self._in_flight))
 
     def _leave(self, record: Record) -> None:
         self._in_flight.discard(record)
+        self._waiting.discard(record)
+        self._note_idle()
         IN_FLIGHT.set(len(self._in_flight))
-        if not self._in_flight:
+
+    def _wait_for_others(self, record: Record) -> None:
+        self._waiting.add(record)
+        self._note_idle()
+
+    def _go_on(self, record: Record) -> None:
+        self._waiting.discard(record)
+        self._note_idle()
+
+    def _note_idle(self) -> None:
+        if self._in_flight <= self._waiting:
             self._idle.set()
+        else:
+            self._idle.clear()
 
 
 def _as_fault(error: Exception, submission: Submission) -> JudgeFaultError:

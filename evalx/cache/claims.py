@@ -29,14 +29,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
 import structlog
 
 from evalx.cache import keys, scripts
-from evalx.cache.holding import LEASE_S, Keeper, Lease, clock, when_free
+from evalx.cache.holding import LEASE_S, LOOK_S, Keeper, Lease, clock, when_free
 from evalx.cache.keys import Namespace
 from evalx.cache.link import Words
 from evalx.cache.store import MemoryStore, pack, unpack
@@ -98,17 +98,27 @@ class Claims:
         self._in_progress: dict[str, asyncio.Event] = {}
 
     @contextlib.asynccontextmanager
-    async def hold(self, submission_id: str, content: bytes) -> AsyncIterator[Claim]:
-        """Claim an id; waits while it is being judged anywhere. A claim that was not ended is given back."""
-        while (running := self._in_progress.get(submission_id)) is not None:
-            await running.wait()
+    async def hold(
+        self, submission_id: str, content: bytes, wanted: Callable[[], bool] = lambda: True
+    ) -> AsyncIterator[Claim | None]:
+        """Claim an id; waits while it is being judged anywhere. A claim that was not ended is given back.
+
+        None when it is not ``wanted`` any more before it is free; noticed within ``LOOK_S``.
+        """
+        while (running := self._in_progress.get(submission_id)) is not None and wanted():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await running.wait()
+        if running is not None:
+            yield None
+            return
         ended = self._in_progress[submission_id] = asyncio.Event()
         try:
-            claim = await self._take(submission_id, content)
+            claim = await self._take(submission_id, content, wanted)
             try:
                 yield claim
             finally:
-                if claim.lease is not None and not claim.ended:
+                if claim is not None and claim.lease is not None and not claim.ended:
                     # Also when we are being cancelled: others would have to wait for the lease to expire.
                     await asyncio.shield(self._end(claim, b"", answered=False))
         finally:
@@ -137,7 +147,7 @@ class Claims:
         self._done.put(self._done_key(claim), answer)
         return await self._end(claim, pack(answer), answered=False)
 
-    async def _take(self, submission_id: str, content: bytes) -> Claim:
+    async def _take(self, submission_id: str, content: bytes, wanted: Callable[[], bool]) -> Claim | None:
         here = self._count(submission_id, content)
         token = self._keeper.new_token()
         names = self._names
@@ -164,7 +174,9 @@ class Claims:
             return await self._link.run(scripts.TAKE_CLAIM, named, words)
 
         try:
-            reply = await when_free(self._link, named[0], ask)
+            reply = await when_free(self._link, named[0], ask, wanted)
+            if reply is not None and reply[0] == b"busy":
+                return None
             return here if reply is None else self._understand(here, token, asked_at, reply)
         except Exception:
             # A defect, or what is in Redis is not ours. It must not keep the record: as if Redis were away.

@@ -34,7 +34,7 @@ import redis.asyncio
 import structlog
 
 from evalx.cache import keys, scripts
-from evalx.cache.link import Link
+from evalx.cache.link import Link, cancellations, heed_cancellation
 from evalx.metrics import LEASES
 
 log = structlog.get_logger(__name__)
@@ -51,6 +51,8 @@ MARGIN_S = 2.0
 PUBLISH_PATIENCE_S = 60.0
 #: Seconds before a lease is asked for again when its end cannot be listened for.
 DEAF_PAUSE_S = 1.0
+#: Seconds between looks at whether who waits still has a reason to; nothing is asked of Redis for that.
+LOOK_S = 1.0
 #: Leases renewed in one call: a few milliseconds of Redis's time at most.
 RENEW_BATCH = 500
 
@@ -90,6 +92,7 @@ class Keeper:
         self._numbers = itertools.count(1)
         self._leases: set[Lease] = set()
         self._task: asyncio.Task[None] | None = None
+        self._stopping = False
 
     async def start(self) -> None:
         """Tell that this process lives, and go on telling."""
@@ -103,6 +106,7 @@ class Keeper:
 
     async def stop(self) -> None:
         """Renew no more, and tell that this process has ended."""
+        self._stopping = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -144,7 +148,7 @@ class Keeper:
             await self._renew(due[start : start + RENEW_BATCH])
 
     async def _keep(self) -> None:
-        while True:
+        while not self._stopping:
             await asyncio.sleep(RENEW_INTERVAL_S)
             try:
                 await self.renew()
@@ -167,8 +171,10 @@ class Keeper:
                 log.warning("lease_lost", key=lease.key, epoch=lease.epoch)
 
 
-async def when_free(link: Link, channel: str, ask: Callable[[bool], Awaitable[Any]]) -> Any:
-    """Ask until the answer is not ``busy``; between two questions wait for the lease's end.
+async def when_free(
+    link: Link, channel: str, ask: Callable[[bool], Awaitable[Any]], wanted: Callable[[], bool] = lambda: True
+) -> Any:
+    """Ask until the answer is not ``busy``, or not wanted any more; between two questions wait for the lease's end.
 
     ``ask`` is given whether somebody else was waited for.
     """
@@ -176,26 +182,30 @@ async def when_free(link: Link, channel: str, ask: Callable[[bool], Awaitable[An
     if reply is None or reply[0] != b"busy":
         return reply
     LEASES.labels("awaited").inc()
-    async with _listening(link, channel) as wait:
+    async with _listening(link, channel, wanted) as wait:
         # Asked again first: it may have ended before we listened.
-        while (reply := await ask(True)) is not None and reply[0] == b"busy":
+        while (reply := await ask(True)) is not None and reply[0] == b"busy" and wanted():
             await wait(int(reply[1]) / 1000)
     return reply
 
 
 @contextlib.asynccontextmanager
-async def _listening(link: Link, channel: str) -> AsyncIterator[Callable[[float], Awaitable[None]]]:
+async def _listening(
+    link: Link, channel: str, wanted: Callable[[], bool]
+) -> AsyncIterator[Callable[[float], Awaitable[None]]]:
     """A function that waits for a message, at most so many seconds. A connection for each who waits: they are few."""
     pubsub = link.client.pubsub()
 
     async def wait(seconds: float) -> None:
         deadline = time.monotonic() + seconds
+        asked_before = cancellations()
         try:
-            while (left := deadline - time.monotonic()) > 0:
-                if await pubsub.get_message(ignore_subscribe_messages=True, timeout=left) is not None:
+            while (left := deadline - time.monotonic()) > 0 and wanted():
+                if await pubsub.get_message(ignore_subscribe_messages=True, timeout=min(left, LOOK_S)) is not None:
                     return
         except (redis.RedisError, OSError, RuntimeError):
             # RuntimeError: there never was a connection.
+            heed_cancellation(asked_before)
             await asyncio.sleep(min(seconds, DEAF_PAUSE_S))
 
     try:

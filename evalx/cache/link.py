@@ -76,12 +76,15 @@ class Link:
             await self.client.aclose()
 
     async def _try(self, call: Awaitable[T], timeout_s: float) -> T | None:
+        asked_before = cancellations()
         try:
             async with asyncio.timeout(timeout_s):
                 reply = await call
         except (redis.RedisError, OSError, TimeoutError) as error:
+            heed_cancellation(asked_before)
             self._failed(error)
             return None
+        heed_cancellation(asked_before)
         self._answered()
         return reply
 
@@ -100,3 +103,15 @@ class Link:
             self._away_since = None
             REDIS_AVAILABLE.set(1)
             log.warning("redis_available")
+
+
+def cancellations() -> int:
+    """How often the present task was asked to end."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
+
+
+def heed_cancellation(asked_before: int) -> None:
+    """End the task if it was asked to since: the client, as it connects or reads, can make a failure of that (seen)."""
+    if cancellations() > asked_before:
+        raise asyncio.CancelledError

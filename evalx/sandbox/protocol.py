@@ -280,13 +280,17 @@ def _decode_result(payload: bytes) -> RunResult:
     )
 
 
-def _decode_collected(payload: bytes) -> File:
+def _decode_collected(payload: bytes) -> File | CollectFailed:
     (mode,) = _U32.unpack_from(payload)
     (length,) = _U16.unpack_from(payload, 4)
     name = payload[6 : 6 + length]
     if len(name) < length:
         raise ValueError("the file's name is cut off")
-    return File(name.decode("utf-8"), payload[6 + length :], mode)
+    try:
+        return File(name.decode("utf-8"), payload[6 + length :], mode)
+    except UnicodeDecodeError:
+        # The name was the program's choice: no breach of the protocol.
+        return CollectFailed(f"{name!r}: a name that is not UTF-8")
 
 
 def _decode_done(payload: bytes) -> Done:

@@ -47,6 +47,7 @@ class Process:
 
     async def freeze(self) -> None:
         """Renew nothing any more."""
+        self.keeper._stopping = True
         assert self.keeper._task is not None
         self.keeper._task.cancel()
         await asyncio.gather(self.keeper._task, return_exceptions=True)
@@ -242,6 +243,17 @@ async def test_what_was_passed_on_is_the_next_owners_to_publish(start: Callable[
         assert await one.claims.pass_on(claim, b"AC")
     async with two.claims.hold("s-1", b"c") as claim:
         assert claim.answer == b"AC"
+
+
+async def test_who_waits_in_vain_stops_waiting(start: Callable[..., Any]):
+    one, two = await start(), await start()
+    wanted = True
+    async with one.claims.hold("s-1", b"c"):
+        waiting = asyncio.create_task(two.claims.hold("s-1", b"c", lambda: wanted).__aenter__())
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        wanted = False
+        assert await asyncio.wait_for(waiting, holding.LEASE_S / 2) is None
 
 
 # --- poison

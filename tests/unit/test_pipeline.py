@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
@@ -223,6 +223,37 @@ async def test_what_is_judged_after_the_partition_was_lost_is_left_to_the_next_o
     assert len(rig.sandbox.jobs) == 1
 
 
+async def test_who_waits_for_others_gives_up_when_the_partition_is_lost():
+    """Else a worker's places would fill with records that it has lost, in a storm of rebalances."""
+    gate = asyncio.Event()
+    rig = Rig(FakeSandbox(gate=gate))
+    rig.send(message())
+    waiting = rig.send(message(), partition=5)
+    places = [asyncio.create_task(rig.pipeline.run_place()) for _ in range(2)]
+    await until(lambda: rig.pipeline.in_flight == 2 and rig.sandbox.jobs)
+    rig.sequencer.revoke([waiting.message.tp])
+    await until(lambda: rig.pipeline.in_flight == 1)
+    assert not await rig.pipeline.wait_idle(0.01), "the first one is being judged"
+    gate.set()
+    assert await rig.pipeline.wait_idle(5)
+    assert len(rig.publisher.results) == 1
+    assert not waiting.acked
+    for place in places:
+        place.cancel()
+    await asyncio.gather(*places, return_exceptions=True)
+
+
+async def test_who_waits_for_others_keeps_no_shutdown_waiting():
+    rig = Rig()
+    async with rig.claims.hold("s-1", b"by another partition"):
+        rig.send(message())
+        place = asyncio.create_task(rig.pipeline.run_place())
+        await until(lambda: rig.pipeline.in_flight == 1)
+        assert await rig.pipeline.wait_idle(1)
+        place.cancel()
+        await asyncio.gather(place, return_exceptions=True)
+
+
 async def test_what_was_queued_when_the_partition_was_lost_is_not_judged():
     rig = Rig()
     event = rig.send(message())
@@ -385,8 +416,10 @@ class HeldClaims(Claims):
         self.known = known
         self.overtaken = 0
 
-    async def _take(self, submission_id: str, content: bytes) -> Claim:
-        return msgspec.structs.replace(await super()._take(submission_id, content), **self.known)
+    async def _take(self, submission_id: str, content: bytes, wanted: Callable[[], bool]) -> Claim | None:
+        claim = await super()._take(submission_id, content, wanted)
+        assert claim is not None
+        return msgspec.structs.replace(claim, **self.known)
 
     async def holds(self, claim: Claim) -> bool:
         self.overtaken -= 1

@@ -142,6 +142,11 @@ def test_every_reply():
     ]
 
 
+def test_a_file_whose_name_is_no_text_is_not_collected():
+    (event,) = read(frame(0x83, struct.pack("<I", 0) + text16(b"a/\xff") + b"x"))
+    assert event == CollectFailed("b'a/\\xff': a name that is not UTF-8")
+
+
 def test_times_in_milliseconds():
     (run,) = read(frame(0x82, result_payload()))
     assert isinstance(run, RunResult)
@@ -186,7 +191,6 @@ def test_what_a_program_prints_is_never_a_frame():
         (frame(0x82, result_payload(outcome=99)), "malformed RESULT"),
         (frame(0x82, result_payload()[:-8]), "malformed RESULT"),
         (frame(0x83, struct.pack("<I", 0) + b"\xff\x00ab"), "malformed COLLECTED"),
-        (frame(0x83, struct.pack("<I", 0) + text16(b"\xff\xfe")), "malformed COLLECTED"),
         (frame(0x84, b"\x00"), "malformed DONE"),
         (frame(0x86, b"no memory"), "gave up: no memory"),
     ],

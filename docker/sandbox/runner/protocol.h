@@ -53,7 +53,8 @@
  * 0x82 RESULT    u32 index
  *                u8  outcome     enum outcome below. CANCELLED and INTERNAL stand above all, then
  *                                OUTPUT > MEMORY > CPU > WALL > SIGNALED / EXITED
- *                i32 code        signal if the main process died of one, else its exit code; errno for INTERNAL
+ *                i32 code        signal if the main process died of one, else its exit code; errno for INTERNAL. A file in
+ *                                /box that the kernel takes for no program is EXITED with 126
  *                u8  died        1 = code is a signal
  *                u64 user_ns, u64 sys_ns, u64 wall_ns, u64 peak_bytes
  *                u8  flags       1 stdout was cut, 2 stderr was cut, 4 the container's OOM killer fired during the run,

@@ -34,6 +34,10 @@ enum { CHILD_STACK_BYTES = 64 << 10, OPEN_FILES = 1024 };
 
 #define TRUSTED_STACK_BYTES (64ull << 30)
 
+/* The exit code of shells. */
+enum { CANNOT_EXECUTE = 126 };
+
+static const char BOX[] = "/box/";
 static const char DEFAULT_PATH[] = "/usr/local/bin:/usr/bin:/bin";
 
 pid_t spawn_child(struct runner *r, int (*function)(void *), void *argument) {
@@ -56,8 +60,11 @@ RAW static int limit(int what, uint64_t value) {
 }
 
 RAW static int set_limits(const struct job_spec *spec, uint64_t processes) {
-    /* Only a backstop, in whole seconds: the watch is finer, and sees the whole process tree. */
-    uint64_t cpu_seconds = (spec->cpu_ns + SECOND - 1) / SECOND + 1;
+    /*
+     * Only a backstop: the watch is finer, and sees the whole process tree. It is wide because the kernel counts ticks here, which
+     * on a machine whose CPUs are taken away by others come to more than was used; dying of it would look like a crash.
+     */
+    uint64_t cpu_seconds = 2 * (spec->cpu_ns / SECOND) + 2;
     if (limit(RLIMIT_CPU, cpu_seconds) < 0 || limit(RLIMIT_FSIZE, spec->file_bytes) < 0)
         return -1;
     if (limit(RLIMIT_STACK, spec->stack_bytes == 0 ? RLIM_INFINITY : spec->stack_bytes) < 0)
@@ -95,6 +102,17 @@ RAW static int become(uid_t uid, const char *cwd) {
     return (int)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &nothing, NULL, sizeof nothing);
 }
 
+/*
+ * What came with the job can be a file that compiled well and that the kernel takes for no program (an overlong .interp). Then
+ * the program is to blame, and ends as in a shell. A loader that is missing (ENOENT, EACCES) is a fault of the image.
+ */
+RAW static bool is_no_program(const struct job *job) {
+    for (size_t i = 0; i < sizeof BOX - 1; i++)
+        if (job->paths[0] == NULL || job->paths[0][i] != BOX[i])
+            return false;
+    return errno == ENOEXEC || errno == EINVAL || errno == EIO;
+}
+
 RAW static void execute(const struct job *job, char **envp) {
     int error = ENOENT;
     for (char **path = job->paths; *path != NULL; path++) {
@@ -105,6 +123,8 @@ RAW static void execute(const struct job *job, char **envp) {
             break;
     }
     errno = error;
+    if (is_no_program(job))
+        syscall(SYS_exit_group, CANNOT_EXECUTE);
 }
 
 RAW static int child_main(void *argument) {

@@ -163,8 +163,17 @@ class Outcomes(unittest.TestCase):
     def test_not_executable(self) -> None:
         one = self.sandbox.run(Job(["/box/a"], files=[("a", 0o644, b"x")])).one
         self.assertEqual((one.outcome, one.code), (INTERNAL, errno.EACCES))
-        one = self.sandbox.run(Job(["/box/a"], files=[("a", 0o755, b"x")])).one
-        self.assertEqual((one.outcome, one.code), (INTERNAL, errno.ENOEXEC))
+
+    def test_a_file_of_the_job_that_is_no_program_is_the_jobs_own_fault(self) -> None:
+        for content in (b"x", b"", b"\x7fELF" + b"\0" * 60):
+            one = self.sandbox.run(Job(["/box/a"], files=[("a", 0o755, content)], inputs=[b""])).one
+            self.assertEqual((one.outcome, one.code, one.stdout, one.stderr), (EXITED, 126, b"", b""))
+        report = self.sandbox.run(Job(["/box/a"], files=[("a", 0o755, b"x")], inputs=[b""] * 3))
+        self.assertEqual([(one.outcome, one.code) for one in report.results], [(EXITED, 126)] * 3)
+
+    def test_a_loader_that_is_missing_is_the_fault_of_the_image(self) -> None:
+        one = self.sandbox.run(Job(["/box/a"], files=[("a", 0o755, b"#!/none\n")])).one
+        self.assertEqual((one.outcome, one.code), (INTERNAL, errno.ENOENT))
 
     def test_path_is_searched(self) -> None:
         for env in ([], ["PATH=/none::/etc/passwd:/usr/bin:/bin"]):
@@ -203,7 +212,7 @@ class Environment(unittest.TestCase):
                 "signals blocked 0 changed 0",
                 "fds 3",
                 "oom 1000",
-                "limit0 3 3",
+                "limit0 4 4",
                 f"limit9 {1 << 30} {1 << 30}",
                 "limit1 65537 65537",
                 f"limit3 {8 * MIB} {8 * MIB}",

@@ -23,7 +23,7 @@ def verdicts(mutant: str) -> list[str]:
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=HERE.parents[1])
     (HERE.parents[1] / ".run").mkdir(exist_ok=True)
     (HERE.parents[1] / ".run" / f"mutant-{mutant}.log").write_text(done.stdout + done.stderr)
-    return re.findall(r"GuaranteeBrokenError: (.*)", done.stdout)
+    return sorted(set(re.findall(r"GuaranteeBrokenError: (.*)", done.stdout)))
 
 
 def main() -> int:

@@ -129,7 +129,7 @@ async def test_results_cannot_be_written(open_scene: OpenScene):
     """Every write to the results topic is refused for a while, with more waiting than a worker may hold.
 
     Kills the mutant `ack-before-publish`: offsets are committed whose results are nowhere. Kills `pause-partitions`:
-    what was fetched for a paused partition is dropped and committed.
+    what was fetched for a paused partition is dropped and never judged.
     """
     async with open_scene("unwritable") as scene:
         refused_s, waiting = scene.size.pick((8, 600), (20, 3000))
@@ -158,7 +158,7 @@ async def test_results_cannot_be_written(open_scene: OpenScene):
 async def test_results_are_slow(open_scene: OpenScene, own_services: Services):
     """The broker runs a quarter of the time: results trickle out, and the worker holds Kafka back again and again.
 
-    Kills the mutant `pause-partitions`: what was fetched for a paused partition is dropped and committed.
+    Kills the mutant `pause-partitions`: what was fetched for a paused partition is dropped and never judged.
     """
     async with open_scene("slow", own_services) as scene:
         rounds, waiting = scene.size.pick((6, 400), (30, 2000))

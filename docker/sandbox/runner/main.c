@@ -49,6 +49,7 @@
 #include "bytes.h"
 #include "procs.h"
 #include "served.h"
+#include "spawn.h"
 #include "warm.h"
 
 /* One pipe buffer. Larger reads would not bring more, and would only grow the runner. */
@@ -156,6 +157,8 @@ static void open_places(struct runner *r) {
     r->tmp_fd = open_place(r, "/tmp", 01777);
     r->shm_fd = open_place(r, "/dev/shm", 01777);
     r->mqueue_fd = open_directory(r, "/dev/mqueue", false);
+    r->empty_size = -1;
+    measure_cwd(r);
     r->loadavg_fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
     r->oom_fd = open("/sys/fs/cgroup/memory/memory.oom_control", O_RDONLY | O_CLOEXEC);
     if (r->oom_fd < 0)

@@ -19,6 +19,7 @@
 #include "bytes.h"
 #include "procs.h"
 #include "served.h"
+#include "spawn.h"
 #include "warm.h"
 
 enum { DRAIN_TICK_MS = 2 /* killed processes are gone after about one scheduling round */ };
@@ -46,7 +47,8 @@ static void charge(struct run *run, const struct rusage *usage) {
  * processes that others made; what it said then is what later runs count from.
  */
 static bool was_oom_killed(struct runner *r, const struct run *run, bool foreign_kill) {
-    if (!foreign_kill && !procs_strangers(r))
+    /* Of a forked run it was seen just now that it is alone. */
+    if (!foreign_kill && (run->served || !procs_strangers(r)))
         return false;
     r->oom_kills = watch_oom_kills(r);
     return r->oom_kills > run->oom_before;
@@ -97,7 +99,8 @@ static void finish(struct runner *r, struct run *run) {
     job_answer(r, run, outcome);
     if (succeeded && r->job->spec.collectc > 0)
         collect(r, r->job, run);
-    remove_cwd(r, run);
+    if (!cwd_is_kept(r, run))
+        remove_cwd(r, run);
 }
 
 static void main_ended(struct runner *r, struct run *run, int status, bool alone) {

@@ -67,6 +67,7 @@ struct server {
     uid_t uid;
     int control; /* -1 when not open */
     uint32_t forks;
+    uid_t spare_cwd;      /* spawn.c: name of an untouched directory, 0 = none */
     uint64_t start_ns;    /* CPU time until it was ready: on the bill of each test */
     uint64_t start_peak;  /* bytes, likewise */
     uint64_t ending_ns, check_ns;
@@ -117,6 +118,7 @@ struct runner {
     cpu_set_t allowed;
     bool can_serve; /* a fork server is installed */
     int proc_fd, loadavg_fd, oom_fd;
+    off_t empty_size; /* spawn.c: of a directory without entries, -1 where size does not tell */
     uint64_t oom_kills; /* of the container, when last looked at */
     int box_fd, work_fd, tmp_fd, shm_fd, mqueue_fd; /* mqueue_fd may be -1 */
     struct warm warm;

@@ -299,11 +299,50 @@ int make_cwd(const struct runner *r, uid_t number, uid_t owner) {
     return 0;
 }
 
-static int prepare(struct runner *r, struct job *job, struct run *run) {
+static off_t size_of(const struct runner *r, const char *name) {
+    struct stat st;
+    return fstatat(r->work_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? st.st_size : -1;
+}
+
+void measure_cwd(struct runner *r) {
+    if (mkdirat(r->work_fd, "measure", 0700) < 0)
+        return;
+    off_t empty = size_of(r, "measure");
+    if (mkdirat(r->work_fd, "measure/entry", 0700) == 0)
+        r->empty_size = size_of(r, "measure") > empty ? empty : -1;
+    unlinkat(r->work_fd, "measure/entry", AT_REMOVEDIR);
+    unlinkat(r->work_fd, "measure", AT_REMOVEDIR);
+}
+
+bool cwd_is_kept(struct runner *r, const struct run *run) {
+    struct server *server = &r->job->server;
+    struct stat st;
+    char name[16];
+    if (!run->served || server->state != SERVER_UP || server->spare_cwd != 0 || r->empty_size < 0)
+        return false;
+    snprintf(name, sizeof name, "%u", (unsigned)run->uid);
+    if (fstatat(r->work_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_mode != (S_IFDIR | 0700) || st.st_size != r->empty_size ||
+        st.st_uid != server->uid || st.st_gid != server->uid)
+        return false;
+    server->spare_cwd = run->uid;
+    return true;
+}
+
+static int take_cwd(struct runner *r, struct job *job, struct run *run) {
+    struct server *server = &job->server;
+    if (run->served && server->spare_cwd != 0) {
+        run->uid = server->spare_cwd;
+        server->spare_cwd = 0;
+        return 0;
+    }
     if (r->uids_used >= r->uid_count)
         return EUSERS;
     run->uid = r->uid_base + r->uids_used++;
-    int error = make_cwd(r, run->uid, run->served ? job->server.uid : run->uid);
+    return make_cwd(r, run->uid, run->served ? server->uid : run->uid);
+}
+
+static int prepare(struct runner *r, struct job *job, struct run *run) {
+    int error = take_cwd(r, job, run);
     if (error == 0)
         error = open_capture("stdout", &run->out_fd);
     if (error == 0 && (job->spec.flags & JOB_MERGE_STDERR) == 0)

@@ -29,6 +29,10 @@ void spawn_forget(struct job *job);
 int open_capture(const char *name, int *fd);
 /* The private directory of a number, owned by `owner`: 0 or errno. */
 int make_cwd(const struct runner *r, uid_t number, uid_t owner);
+/* Whether directories tell how many entries they have: asked once, before any run. */
+void measure_cwd(struct runner *r);
+/* The directory of a forked run that has ended is as it was made, and is there for the next one. */
+bool cwd_is_kept(struct runner *r, const struct run *run);
 void name_cwd(char *path, size_t size, uid_t number);
 
 #endif

@@ -58,10 +58,19 @@ async def _look(settings: Settings, *, partitions: bool, interval_s: float | Non
 async def _readings(settings: Settings, interval_s: float | None) -> AsyncIterator[list[LaneLag]]:
     async with LagReader(settings) as reader:
         while True:
-            yield by_lane(settings, await reader.read_all())
+            lanes = by_lane(settings, await reader.read_all())
+            _heed_cancellation()
+            yield lanes
             if interval_s is None:
                 return
             await asyncio.sleep(interval_s)
+
+
+def _heed_cancellation() -> None:
+    """Ctrl-C comes once; a client library that is just then ending a wait of its own can swallow it."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _printer(*, partitions: bool, as_json: bool) -> Callable[[list[LaneLag]], None]:

@@ -60,12 +60,7 @@ RAW static int limit(int what, uint64_t value) {
 }
 
 RAW static int set_limits(const struct job_spec *spec, uint64_t processes) {
-    /*
-     * Only a backstop: the watch is finer, and sees the whole process tree. It is wide because the kernel counts ticks here, which
-     * on a machine whose CPUs are taken away by others come to more than was used; dying of it would look like a crash.
-     */
-    uint64_t cpu_seconds = 2 * (spec->cpu_ns / SECOND) + 2;
-    if (limit(RLIMIT_CPU, cpu_seconds) < 0 || limit(RLIMIT_FSIZE, spec->file_bytes) < 0)
+    if (limit(RLIMIT_CPU, cpu_backstop_seconds(spec)) < 0 || limit(RLIMIT_FSIZE, spec->file_bytes) < 0)
         return -1;
     if (limit(RLIMIT_STACK, spec->stack_bytes == 0 ? RLIM_INFINITY : spec->stack_bytes) < 0)
         return -1;

@@ -151,7 +151,7 @@ static pid_t ask(struct runner *r, const struct job *job, struct warm_request *r
     struct warm_answer answer;
     request->sequence = ++r->warm.requests;
     request->processes = spec->processes == 0 ? 1 : spec->processes;
-    request->cpu_seconds = (spec->cpu_ns + SECOND - 1) / SECOND + 1;
+    request->cpu_seconds = cpu_backstop_seconds(spec);
     request->file_bytes = spec->file_bytes;
     request->stack_bytes = spec->stack_bytes == 0 ? RLIM_INFINITY : spec->stack_bytes;
     request->address_space = spec->address_space == 0 ? RLIM_INFINITY : spec->address_space;

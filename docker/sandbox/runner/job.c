@@ -9,6 +9,7 @@
 #include "bytes.h"
 #include "procs.h"
 #include "served.h"
+#include "unseen.h"
 #include "warm.h"
 
 /* A reader that is this far behind gets no new results: captures of ended runs stay in memory until they are sent. */
@@ -27,6 +28,7 @@ void job_deactivate(struct job *job, struct run *run) {
     while (*at != run)
         at = &(*at)->next;
     *at = run->next;
+    unseen_ended(job, run);
     job->active_count--;
 }
 
@@ -119,6 +121,7 @@ static void begin(struct runner *r, const struct event *event) {
     job->parallel = job->spec.parallel;
     work_on(r, job->spec.cpu);
     r->oom_kills = watch_oom_kills(r);
+    unseen_begin(r, job);
     job->error = spawner_of(job)->begin(r, job);
     /* The last reset has verified that the runner is alone. */
     procs_resync(r);

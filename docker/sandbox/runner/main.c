@@ -10,7 +10,7 @@
  *   watch.c    limits while runs run           reap.c     zombies -> results
  *   procs.c    other people's processes        tree.c     hostile directories
  *   served.c   runs by a fork server           forkserver.c  the fork server, in the program's process
- *   warm.c     runs by a warm interpreter
+ *   warm.c     runs by a warm interpreter      unseen.c   what processes do not show
  *   collect.c  copy-out of artifacts           reset.c    clean and verify
  *   outq.c     frames on their way out
  *
@@ -50,6 +50,7 @@
 #include "procs.h"
 #include "served.h"
 #include "spawn.h"
+#include "unseen.h"
 #include "warm.h"
 
 /* One pipe buffer. Larger reads would not bring more, and would only grow the runner. */
@@ -160,6 +161,7 @@ static void open_places(struct runner *r) {
     r->empty_size = -1;
     measure_cwd(r);
     r->loadavg_fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
+    unseen_open(&r->cgroup);
     r->oom_fd = open("/sys/fs/cgroup/memory/memory.oom_control", O_RDONLY | O_CLOEXEC);
     if (r->oom_fd < 0)
         r->oom_fd = open("/sys/fs/cgroup/memory.events", O_RDONLY | O_CLOEXEC);

@@ -11,6 +11,9 @@
 
 #include "runner.h"
 
+/* /proc gives the CPU time of reaped children in ticks of 10 ms, user and system each: so much may seem to be lost per process. */
+#define CPU_ROUNDING_NS (20 * MS)
+
 struct proc {
     pid_t pid, parent;
     uid_t uid;

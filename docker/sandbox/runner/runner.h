@@ -38,6 +38,7 @@ struct run {
     uint64_t started_ns, ended_ns, check_ns;
     uint64_t user_ns, sys_ns;      /* of reaped processes */
     /* watch.c: CPU time of the living, the total at the last sample, and what was seen but never reaped by anybody. */
+    uint64_t upfront_ns; /* part of user_ns that was used before, for several runs */
     uint64_t live_ns, seen_ns, lost_ns;
     unsigned live_processes, seen_processes;
     uint64_t resident, file_part;  /* of the sample that is being taken */
@@ -99,8 +100,16 @@ struct job {
     unsigned active_count, files_left, inputs_left, unanswered;
     uint32_t first_unstarted;
     uint16_t parallel;
+    /* unseen.c: memory of the container when the job began; CPU time of ended runs; the container's and the runs' when the count
+     * began; what was missing at the last look. */
+    uint64_t held_bytes, ended_ns, container_ns, billed_ns, missing_ns;
     int error;      /* errno of a FILE that could not be placed: no run can start */
     char **paths;   /* spawn.c: candidates for execve */
+};
+
+/* unseen.c: figures of the container's cgroup, -1 without one. */
+struct cgroup {
+    int usage_fd, stat_fd, cpu_fd;
 };
 
 /* Where the content of the current FILE or INPUT goes. */
@@ -120,6 +129,7 @@ struct runner {
     int proc_fd, loadavg_fd, oom_fd;
     off_t empty_size; /* spawn.c: of a directory without entries, -1 where size does not tell */
     uint64_t oom_kills; /* of the container, when last looked at */
+    struct cgroup cgroup;
     int box_fd, work_fd, tmp_fd, shm_fd, mqueue_fd; /* mqueue_fd may be -1 */
     struct warm warm;
     pid_t last_pid;     /* procs.c: last pid of this namespace that the runner knows of */

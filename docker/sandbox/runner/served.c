@@ -42,6 +42,7 @@
 #include "program.h"
 #include "spawn.h"
 #include "tree.h"
+#include "unseen.h"
 
 /* Time for the program to load, and for each fork: a hundred times what is usual. The runner waits, so it is short. */
 #define ANSWER_MS 300
@@ -184,7 +185,7 @@ int served_start(struct runner *r, struct job *job, struct run *run) {
         served_abandon(r);
         return 0;
     }
-    run->user_ns = server->start_ns;
+    run->user_ns = run->upfront_ns = server->start_ns;
     run->peak = server->start_peak;
     if (last)
         retire(server);
@@ -313,6 +314,7 @@ void served_settle(struct runner *r, uint64_t now) {
     procs_scan(r, count, &census);
     if (census.living == 0) {
         server->state = SERVER_GONE;
+        unseen_restart(r->job);
         sweep(r);
         return;
     }

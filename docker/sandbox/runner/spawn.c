@@ -59,6 +59,12 @@ RAW static int limit(int what, uint64_t value) {
     return (int)syscall(SYS_prlimit64, 0, what, &wanted, NULL);
 }
 
+/*
+ * Only a backstop: the watch is finer, and sees the whole process tree. It is wide because the kernel counts ticks here, which
+ * on a machine whose CPUs are taken away by others come to more than was used; dying of it would look like a crash.
+ */
+RAW uint64_t cpu_backstop_seconds(const struct job_spec *spec) { return 2 * (spec->cpu_ns / SECOND) + 2; }
+
 RAW static int set_limits(const struct job_spec *spec, uint64_t processes) {
     if (limit(RLIMIT_CPU, cpu_backstop_seconds(spec)) < 0 || limit(RLIMIT_FSIZE, spec->file_bytes) < 0)
         return -1;

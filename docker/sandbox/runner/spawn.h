@@ -28,6 +28,8 @@ static inline uint64_t cpu_backstop_seconds(const struct job_spec *spec) { retur
 pid_t spawn_program(struct runner *r, struct child *child);
 /* Like it, but for a program of ours: root's, without limits but that of the stack, in bytes. */
 pid_t spawn_trusted(struct runner *r, struct child *child);
+/* RLIMIT_CPU of a run. */
+uint64_t cpu_backstop_seconds(const struct job_spec *spec);
 /* Candidates for execve in job->paths: 0 or errno. */
 int spawn_find(struct job *job);
 void spawn_forget(struct job *job);

@@ -34,6 +34,7 @@
 #include "procs.h"
 #include "served.h"
 #include "spawn.h"
+#include "unseen.h"
 #include "warmserver.h"
 
 /* Seconds for the start of the interpreter, usually 0.2, and for a fork, usually 0.3 ms; with a busy machine much more. */
@@ -221,6 +222,8 @@ void warm_reaped(struct runner *r, pid_t pid, uint64_t cpu_ns, uint64_t peak_byt
     if (pid == r->warm.pid) {
         r->warm.pid = 0;
         distrust(r, "has died");
+        if (r->job != NULL)
+            unseen_restart(r->job);
     } else if (r->job != NULL && pid == r->job->code.compiler) {
         take_code(r->job, cpu_ns, peak_bytes);
     }
@@ -233,7 +236,7 @@ int warm_fork(struct runner *r, struct job *job, struct run *run) {
     run->pid = ask(r, job, &request, fds, job->code.fd < 0 ? 3 : 4);
     if (run->pid < 0)
         return ECHILD;
-    run->user_ns = job->code.cpu_ns;
+    run->user_ns = run->upfront_ns = job->code.cpu_ns;
     run->credit_bytes = r->warm.extra_bytes;
     if (job->code.peak_bytes > run->credit_bytes)
         run->peak = job->code.peak_bytes - run->credit_bytes;

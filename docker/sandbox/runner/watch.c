@@ -9,7 +9,7 @@
  * As long as nobody but the runner creates processes, a look reads the main process only. After that it scans /proc and adds
  * up by uid. CPU time of a child whose parent ignores SIGCHLD vanishes with it, neither the parent nor PID 1 gets it; such a
  * loss shows as a total that went down between two looks and stays charged. Children that live shorter than the distance of
- * two looks can still hide CPU time in this way; the wall limit bounds that.
+ * two looks are found in the sum of the container (unseen.c).
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -20,14 +20,13 @@
 
 #include "procs.h"
 #include "served.h"
+#include "unseen.h"
 
 /* Shortest distance of looks: 200 looks a second cost under 1 % of a CPU. Longest: bounds how late a flood of output is seen. */
 #define TICK_MIN_NS (5 * MS)
 #define TICK_MAX_NS (50 * MS)
 /* Fresh pages are zeroed at no more than about this speed, in bytes per nanosecond. */
 #define MEMORY_BYTES_PER_NS 4
-/* /proc gives the CPU time of reaped children in ticks of 10 ms, user and system each: so much may seem to be lost per child. */
-#define CPU_ROUNDING_NS (20 * MS)
 /* After SIGKILL a process needs milliseconds, with gigabytes mapped a second. One that takes longer hangs in the kernel. */
 #define KILL_PATIENCE_NS (10 * SECOND)
 /* After which a served run is taken to be held by a tracer of the same uid. */
@@ -149,13 +148,17 @@ static void sample_main(const struct runner *r, struct run *run) {
     run->resident = headroom(procs_resident(r, run->pid), run->credit_bytes);
 }
 
+static void note_seen(struct run *run) {
+    run->seen_ns = used_ns(run);
+    run->seen_processes = run->live_processes;
+}
+
 /* What went down since the last sample was not reaped by anybody whose time we see. */
 static void keep_losses(struct run *run) {
     uint64_t now = used_ns(run) + run->seen_processes * CPU_ROUNDING_NS;
     if (now < run->seen_ns)
         run->lost_ns += run->seen_ns - now;
-    run->seen_ns = used_ns(run);
-    run->seen_processes = run->live_processes;
+    note_seen(run);
 }
 
 void watch_settle(struct run *run) {
@@ -175,14 +178,14 @@ static void sample(struct runner *r, uint64_t now) {
             sample_main(r, run);
 }
 
-static void judge(struct runner *r, struct run *run, uint64_t now) {
+static void judge(struct runner *r, struct run *run, bool too_much_held, uint64_t now) {
     const struct job_spec *spec = &r->job->spec;
     unsigned over = 0;
     if (run->resident > run->peak)
         run->peak = run->resident;
     if (file_size(run->out_fd) > spec->output_bytes || file_size(run->err_fd) > spec->output_bytes)
         over |= OVER_OUTPUT;
-    if (run->resident > spec->memory_bytes)
+    if (run->resident > spec->memory_bytes || too_much_held)
         over |= OVER_MEMORY;
     if (used_ns(run) > spec->cpu_ns)
         over |= OVER_CPU;
@@ -197,12 +200,16 @@ static void judge(struct runner *r, struct run *run, uint64_t now) {
 
 static void look(struct runner *r, uint64_t now) {
     served_watch(r);
+    uint64_t container_ns = procs_strangers(r) && served_settled(r->job) ? unseen_clock(r) : 0;
     sample(r, now);
-    for (struct run *run = r->job->active; run != NULL; run = run->next) {
-        keep_losses(run);
+    for (struct run *run = r->job->active; run != NULL; run = run->next)
+        (container_ns != 0 ? note_seen : keep_losses)(run);
+    if (container_ns != 0)
+        unseen_charge(r, container_ns);
+    bool too_much = unseen_memory(r);
+    for (struct run *run = r->job->active; run != NULL; run = run->next)
         if (is_due(run, now))
-            judge(r, run, now);
-    }
+            judge(r, run, too_much, now);
 }
 
 uint64_t watch_deadline(const struct runner *r) {

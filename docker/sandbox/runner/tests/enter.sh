@@ -6,7 +6,7 @@ root=$1 runner=$2 programs=$3 cgroup=$4 caps=$5
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 root "$root"
 cd "$root"
-mkdir -p box scratch tmp proc dev/shm dev/mqueue sys/fs/cgroup/memory opt/evalx usr etc
+mkdir -p box scratch tmp proc dev/shm dev/mqueue sys/fs/cgroup/memory sys/fs/cgroup/cpuacct opt/evalx usr etc
 for name in bin lib lib64 sbin; do [ -L "/$name" ] && ln -s "$(readlink "/$name")" "$name"; done
 mount --bind -o ro /usr usr
 touch dev/null opt/evalx/runner opt/evalx/forkserver.so
@@ -24,6 +24,8 @@ mount -t tmpfs -o mode=1777,size=256m,nr_inodes=100k shm dev/shm
 if [ "$cgroup" != - ]; then
     echo $$ > "$cgroup/cgroup.procs"
     if [ -e "$cgroup/memory.events" ]; then mount --bind "$cgroup" sys/fs/cgroup; else mount --bind "$cgroup" sys/fs/cgroup/memory; fi
+    time=/sys/fs/cgroup/cpuacct/$(basename "$cgroup")
+    if [ -e "$time" ]; then echo $$ > "$time/cgroup.procs" && mount --bind "$time" sys/fs/cgroup/cpuacct; fi
 fi
 mount -o remount,ro,bind "$root" 2>/dev/null || mount -o remount,ro "$root"
 exec chroot "$root" /usr/bin/setpriv --inh-caps=-all --bounding-set=$caps --no-new-privs \

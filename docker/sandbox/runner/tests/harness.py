@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import select
@@ -11,6 +12,8 @@ import subprocess
 import tempfile
 import threading
 import time
+import unittest
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -249,3 +252,37 @@ class Sandbox:
     def probe(self, *argv: object, **options: object) -> Report:
         """One run of the probe program."""
         return self.run(Job([PROBE, *map(str, argv)], **options))  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def cgroup(limit: int) -> Iterator[str]:
+    """A cgroup with a memory limit for a sandbox, version 1 or 2; version 1 has one of the same name for CPU time."""
+    name = f"runner-test-{os.getpid()}"
+    made = list(_new_cgroups(name, limit))
+    if not made:
+        raise unittest.SkipTest("no memory cgroup to be had")
+    try:
+        yield str(made[0])
+    finally:
+        for path in made:
+            path.rmdir()
+
+
+def _new_cgroups(name: str, limit: int) -> Iterator[Path]:
+    top = Path("/sys/fs/cgroup")
+    for parent, bound in ((top / "memory", "memory.limit_in_bytes"), (top, "memory.max")):
+        path = parent / name
+        try:
+            path.mkdir()
+        except OSError:
+            continue
+        if (path / bound).exists():
+            (path / bound).write_text(str(limit))
+            yield path
+            break
+        path.rmdir()
+    else:
+        return
+    with contextlib.suppress(OSError):
+        (top / "cpuacct" / name).mkdir()
+        yield top / "cpuacct" / name

@@ -425,6 +425,42 @@ static int do_shm_file(char **a) {
     return fd < 0 ? 1 : write_many(fd, atol(a[1]) << 20);
 }
 
+/* Memory that nobody has mapped: files, or a shared mapping whose pages are let go of. */
+static int do_hold(char **a) {
+    for (int i = atoi(a[1]); i > 0; i--) {
+        char path[64];
+        snprintf(path, sizeof path, "%s/held%d", a[0], i);
+        int fd = strcmp(a[0], "memfd") == 0 ? memfd_create("held", 0) : open(path, O_CREAT | O_RDWR, 0600);
+        if (fd < 0 || write_many(fd, 1 << 20) != 0)
+            return 1;
+    }
+    return 0;
+}
+
+static int do_let_go(char **a) {
+    size_t size = (size_t)atol(a[0]) << 20, piece = 1 << 20;
+    char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    for (size_t at = 0; at < size; at += piece) {
+        memset(memory + at, 1, piece);
+        madvise(memory + at, piece, MADV_DONTNEED);
+    }
+    return 0;
+}
+
+/* Each child is too short for a look, and goes to nobody's account. */
+static int do_short_children(char **a) {
+    signal(SIGCHLD, SIG_IGN);
+    for (int i = atoi(a[0]); i > 0; i--) {
+        if (fork() == 0) {
+            burn(0.004);
+            _exit(0);
+        }
+        while (wait(NULL) > 0)
+            continue;
+    }
+    return 0;
+}
+
 static const struct {
     const char *name;
     int (*function)(char **arguments);
@@ -436,6 +472,7 @@ static const struct {
     {"fork-bomb", do_fork_bomb}, {"threads", do_threads}, {"traced", do_traced}, {"undumpable-child", do_undumpable_child},
     {"vfork-loop", do_vfork_loop}, {"state", do_state}, {"args", do_args}, {"artifacts", do_artifacts}, {"litter", do_litter},
     {"ipc", do_ipc}, {"mqueue", do_mqueue}, {"reopen", do_reopen}, {"attack", do_attack}, {"shm-file", do_shm_file},
+    {"hold", do_hold}, {"let-go", do_let_go}, {"short-children", do_short_children},
 };
 
 int main(int argc, char **argv) {

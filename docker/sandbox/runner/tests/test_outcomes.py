@@ -6,7 +6,6 @@ import errno
 import os
 import signal
 import unittest
-from pathlib import Path
 
 from harness import (
     CPU,
@@ -23,6 +22,7 @@ from harness import (
     Job,
     Report,
     Sandbox,
+    cgroup,
 )
 
 
@@ -229,39 +229,16 @@ class Environment(unittest.TestCase):
             self.assertEqual([line for line in text.splitlines() if line.startswith("env ")], ["env A=1", "env B="])
 
     def test_oom_kill(self) -> None:
-        cgroup = make_cgroup(100 * MIB)
-        if cgroup is None:
-            self.skipTest("no memory cgroup to be had")
-        try:
-            with Sandbox(cgroup=str(cgroup)) as sandbox:
-                one = sandbox.probe("touch", 200, memory=1 << 30).one
-                self.assertEqual((one.outcome, one.code, one.flags), (MEMORY, signal.SIGKILL, 4))
-                report = sandbox.probe("exit", 0)
-                self.assertEqual((report.one.outcome, report.one.flags, report.clean), (EXITED, 0, True))
-                # What a program writes to memory file systems is on the container's bill, and gone with it.
-                one = sandbox.probe("shm-file", "/dev/shm/fill", 200, memory=1 << 30, file_bytes=1 << 30).one
-                self.assertEqual((one.outcome, one.flags), (MEMORY, 4))
-                self.assertTrue(sandbox.probe("touch", 20).clean)
-        finally:
-            cgroup.rmdir()
-
-
-def make_cgroup(limit: int) -> Path | None:
-    """A memory cgroup for a sandbox, version 1 or 2, or None."""
-    for parent, name in (
-        (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
-        (Path("/sys/fs/cgroup"), "memory.max"),
-    ):
-        path = parent / f"runner-test-{os.getpid()}"
-        try:
-            path.mkdir()
-        except OSError:
-            continue
-        if (path / name).exists():
-            (path / name).write_text(str(limit))
-            return path
-        path.rmdir()
-    return None
+        with cgroup(100 * MIB) as path, Sandbox(cgroup=path) as sandbox:
+            one = sandbox.probe("touch", 200, memory=1 << 30).one
+            self.assertEqual((one.outcome, one.code, one.flags), (MEMORY, signal.SIGKILL, 4))
+            report = sandbox.probe("exit", 0)
+            self.assertEqual((report.one.outcome, report.one.flags, report.clean), (EXITED, 0, True))
+            # What a program writes to memory file systems is on the container's bill, and gone with it.
+            one = sandbox.probe("shm-file", "/dev/shm/fill", 200, memory=1 << 30, file_bytes=1 << 30).one
+            # Now and then the kernel refuses the write (ENOMEM) instead of killing the writer.
+            self.assertIn((one.outcome, one.code, one.flags), {(MEMORY, signal.SIGKILL, 4), (EXITED, 1, 0)})
+            self.assertTrue(sandbox.probe("touch", 20).clean)
 
 
 if __name__ == "__main__":

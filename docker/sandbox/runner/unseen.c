@@ -1,17 +1,17 @@
 /*
  * Memory and CPU time that no look at the processes of a run shows, but that the kernel counts for the container as a whole.
  *
- * Memory: files in memory (memfds, /tmp, /dev/shm, the working directory), pages of shared mappings that were let go of, what lies in
- * sockets and pipes; each is bounded by itself, together they are gigabytes. CPU time: children that nobody waits for (SIGCHLD
- * ignored) and that end before they are seen; their time goes to neither their parent nor PID 1.
+ * Memory: files in memory (memfds, /tmp, /dev/shm, the working directory), pages of shared mappings that were let go of, what
+ * lies in sockets and pipes; each is bounded by itself, together they are gigabytes. CPU time: children that nobody waits for
+ * (SIGCHLD ignored) and that end before they are seen; their time goes to neither their parent nor PID 1.
  *
- * What the container's sum says cannot be told apart by runs, so the active runs answer for it together. What it holds may have grown
- * since the job began by what they may use, and no more. CPU time that has come up since the last look and is on nobody's bill is
- * shared out among them. Honest programs stay far below both; tests of a submission that does not are stopped with it. Files that
- * ended tests have left in /tmp and /dev/shm count as well.
+ * What the container's sum says cannot be told apart by runs, so the active runs answer for it together. What it holds may have
+ * grown since the job began by what they may use, and no more. CPU time that has come up since the last look and is on nobody's
+ * bill is shared out among them. Honest programs stay far below both; tests of a submission that does not are stopped with it.
+ * Files that ended tests have left in /tmp and /dev/shm count as well.
  *
- * Pages of the image's files are the machine's and not a program's. What the runner itself keeps for a job, inputs that still arrive
- * and results that wait to be sent, is in the allowance.
+ * Pages of the image's files are the machine's and not a program's. What the runner itself keeps for a job, inputs that still
+ * arrive and results that wait to be sent, is in the allowance.
  */
 #include "unseen.h"
 
@@ -80,7 +80,8 @@ void unseen_begin(const struct runner *r, struct job *job) { job->held_bytes = h
 
 bool unseen_memory(const struct runner *r) {
     const struct job *job = r->job;
-    uint64_t limit = job->held_bytes + job->active_count * (job->spec.memory_bytes + 2 * job->spec.output_bytes) + ALLOWANCE_BYTES;
+    uint64_t each = job->spec.memory_bytes + 2 * job->spec.output_bytes;
+    uint64_t limit = job->held_bytes + job->active_count * each + ALLOWANCE_BYTES;
     /* Usually the first figure is enough. */
     return job->held_bytes != 0 && usage(&r->cgroup) > limit && held_bytes(&r->cgroup) > limit;
 }
@@ -124,9 +125,9 @@ static void begin_count(struct runner *r, struct job *job) {
 }
 
 /*
- * The container's clock is read before the processes are looked at, but for the first time afterwards: if the runner is held up in
- * between, less is missing than there was, and never more. A process that is reaped while the list is read can be missed in it, and
- * its parent too, so only what is missing twice in a row is charged.
+ * The container's clock is read before the processes are looked at, but for the first time afterwards: if the runner is held up
+ * in between, less is missing than there was, and never more. A process that is reaped while the list is read can be missed in
+ * it, and its parent too, so only what is missing twice in a row is charged.
  */
 void unseen_charge(struct runner *r, uint64_t container_ns) {
     struct job *job = r->job;

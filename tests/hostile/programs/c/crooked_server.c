@@ -1,6 +1,6 @@
 /*
- * Takes the fork server's place and serves well, all but for one thing: HOW is defined by the test. Without a fork server it is an
- * honest program, so its tests must come out the same, unless it writes to outputs of its own tests while they run.
+ * Takes the fork server's place and serves well, all but for one thing: HOW is defined by the test. Without a fork server it is
+ * an honest program, so its tests must come out the same, unless it writes to outputs of its own tests while they run.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

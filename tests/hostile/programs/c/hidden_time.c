@@ -1,4 +1,7 @@
-/* Works in children that nobody waits for, each too short to be seen: the kernel adds their CPU time to nobody's. Four seconds in all. */
+/*
+ * Works in children that nobody waits for, each too short to be seen: the kernel adds their CPU time to nobody's. Four seconds in
+ * all.
+ */
 #include <signal.h>
 #include <stdio.h>
 #include <time.h>

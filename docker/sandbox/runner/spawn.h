@@ -18,12 +18,6 @@ struct child {
     volatile int error; /* written by the child */
 };
 
-/*
- * RLIMIT_CPU of a run. Only a backstop: the watch is finer, and sees the whole process tree. It is wide because the kernel counts
- * ticks here, which on a machine whose CPUs are taken away by others come to more than was used; dying of it would look like a crash.
- */
-static inline uint64_t cpu_backstop_seconds(const struct job_spec *spec) { return 2 * (spec->cpu_ns / SECOND) + 2; }
-
 /* Fills child.cwd, starts it and returns its pid, or -errno. */
 pid_t spawn_program(struct runner *r, struct child *child);
 /* Like it, but for a program of ours: root's, without limits but that of the stack, in bytes. */

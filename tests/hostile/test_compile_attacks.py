@@ -59,7 +59,7 @@ BOMBS = {
     ".fill": (asm(".fill 100000000000,8,1"), FILE_SIZE),
     ".org": (asm(".org 0x7fffffffffff"), FILE_SIZE),
     ".print": (asm(".rept 100000000", '.print "xxxxxxxxxxxxxxxxxxx"', ".endr"), MEMORY),
-    "100,000 blocks": ("int f(void)" + "{" * 100000 + "}" * 100000 + MAIN, CPU_TIME),
+    "125,000 blocks": ("int f(void)" + "{" * 125000 + "}" * 125000 + MAIN, CPU_TIME),
     "errors": ("int f(int x) { return y" + "(y" * 20000 + MAIN, OUTPUT),
     "warnings": ("\n".join(f"#warning {'w' * 500}" for _ in range(400)) + MAIN, OUTPUT),
 }

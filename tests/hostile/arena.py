@@ -91,10 +91,10 @@ class Arena:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls) -> AsyncIterator[Arena]:
-        """An arena with containers of its own, removed at the end."""
+    async def open(cls, **changes: Any) -> AsyncIterator[Arena]:
+        """An arena with containers of its own, removed at the end; ``changes`` are settings."""
         registry = Registry.load()
-        settings = Settings.load(cpu_slots=SLOTS, container_cap=8)
+        settings = Settings.load(cpu_slots=SLOTS, container_cap=8, **changes)
         runtime = SandboxRuntime(settings, registry.images)
         await runtime.start(owner=f"hostile-{os.getpid()}", warm=["sandbox-c-cpp", "sandbox-c-cpp"])
         try:
@@ -248,11 +248,12 @@ class Arena:
             assert time.monotonic() < deadline, "a container that cannot be used again is still there"
             await asyncio.sleep(0.05)
 
-    def _worker_state(self) -> tuple[int, int]:
-        return len(asyncio.all_tasks()), len(self.runtime._slots._free)
+    def _worker_state(self) -> tuple[object, ...]:
+        """Tasks, free CPU slots, descriptors but for connections to the daemon, and children of the worker."""
+        return len(asyncio.all_tasks()), len(self.runtime._slots._free), _own_descriptors(), _children()
 
-    async def _check_worker(self, before: tuple[int, int]) -> None:
-        await _eventually(lambda: self._worker_state() == before, "tasks or CPU slots of the worker did not come back")
+    async def _check_worker(self, before: tuple[object, ...]) -> None:
+        await _eventually(lambda: self._worker_state() == before, "something of the worker did not come back")
         pool = self._pool
         idle = sum(len(queue) for queue in pool._idle.values())
         await _eventually(
@@ -275,6 +276,22 @@ async def _eventually(holds: Any, complaint: str) -> None:
     while not holds():
         assert time.monotonic() < deadline, complaint
         await asyncio.sleep(0.02)
+
+
+def _own_descriptors() -> list[str]:
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(str(entry.readlink()))
+    return sorted(name for name in found if not name.startswith(("socket:", "/proc/")))
+
+
+def _children() -> list[str]:
+    found: list[str] = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            found += (task / "children").read_text().split()
+    return found
 
 
 def _descriptors() -> int:

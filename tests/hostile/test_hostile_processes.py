@@ -28,6 +28,12 @@ async def test_signals_reach_nobody_else(arena: Arena) -> None:
     assert "worked" not in batch.text
 
 
+async def test_stopping_tests_of_the_same_batch(arena: Arena) -> None:
+    """Those that are forks of one start share a user id: one that was stopped ends at its own wall time, or runs again."""
+    stdins = ["2", "3", "4", "5", "6", "7"]
+    await arena.attack("c/trace_siblings.c", stdins=stdins, expect=[{OK, TLE}] * 6, wall_time_ms=1000)
+
+
 async def test_looking_into_and_tracing_others(arena: Arena) -> None:
     batch = await arena.attack("c/spying.c", stdins=["1", "2"], expect=OK, cpu_time_ms=2000)
     assert batch.text.count("end") == 2

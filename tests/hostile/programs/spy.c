@@ -7,10 +7,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -54,9 +58,43 @@ static int no_address(int number, const char *line) { return number == 0 || strp
 /* The host's, on devices: they are of nobody here, and shown in every container. */
 static int of_the_host(int number, const char *line) { return number >= 0 && strstr(line, "OFDLCK") != NULL; }
 
+static int as_ever(int number, const char *line) {
+    static const char *const wanted[] = {
+        "CapInh:\t0000000000000000", "CapPrm:\t0000000000000000", "CapEff:\t0000000000000000", "CapAmb:\t0000000000000000",
+        "NoNewPrivs:\t1", "Seccomp:\t2", "SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000", "SigQ:\t0/", "TracerPid:\t0",
+        "Threads:\t1", "Groups:\t \n",
+    };
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        size_t name = strcspn(wanted[i], ":") + 1;
+        if (strncmp(line, wanted[i], name) == 0)
+            return strncmp(line, wanted[i], strlen(wanted[i])) == 0;
+    }
+    return number >= 0;
+}
+
+static void check(int good, const char *what) {
+    if (!good)
+        printf("%s is not as it was\n", what);
+}
+
+/* What a process inherits, and an attack on the runner would have changed. */
+static void check_inherited(void) {
+    struct itimerval timer;
+    cpu_set_t cpus;
+    show_lines("/proc/self/status", as_ever);
+    check(umask(022) == 022, "umask");
+    check(getpriority(PRIO_PROCESS, 0) == 0 && getpriority(PRIO_PROCESS, 1) == 0, "priority");
+    check(sched_getscheduler(0) == SCHED_OTHER && sched_getscheduler(1) == SCHED_OTHER, "scheduler");
+    check(getitimer(ITIMER_REAL, &timer) == 0 && timer.it_value.tv_sec == 0 && timer.it_value.tv_usec == 0, "timer");
+    check(sched_getaffinity(0, sizeof cpus, &cpus) == 0 && CPU_COUNT(&cpus) == get_nprocs_conf(), "set of CPUs");
+    check(getsid(0) == getpid() && getppid() == 1, "session");
+    show_lines("/proc/keys", a_heading);
+}
+
 int main(void) {
     char cwd[256];
     printf("uid %u\n", (unsigned)getuid());
+    check_inherited();
     each("/box", the_spy, "file");
     each("/scratch", my_directory, "file");
     each("/tmp", nothing, "file");

@@ -148,7 +148,9 @@ async def test_nothing_is_left_for_the_next_batch(ground: ProvingGround, name: s
     body, printed = ATTACKS[name]
     # Two runs share /tmp and /dev/shm: the second finds what the first has made, and prints other things.
     expected = f"{printed}\n" * 3 if runs == 1 else None
-    judged = await ground.strike("c", C % body, runs=runs, expected=expected, processes=64, cpu_time_ms=10000)
+    # More than the places hold: what lies in them is on the bill of the tests.
+    limits = {"memory_bytes": 1 << 30, "processes": 64, "cpu_time_ms": 10000}
+    judged = await ground.strike("c", C % body, runs=runs, expected=expected, **limits)
     assert judged.verdicts == [Verdict.AC if expected is not None else Verdict.OK] * runs, judged
 
 

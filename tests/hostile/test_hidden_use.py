@@ -53,4 +53,3 @@ async def test_work_of_children_that_nobody_waits_for(arena: Arena) -> None:
         "c/hidden_time.c", stdins=["", ""], expect=Verdict.TLE, cpu_time_ms=300, wall_time_ms=20_000
     )
     assert batch.text == ""
-    assert all(test.cpu_time_ms > 300 for test in batch.tests)

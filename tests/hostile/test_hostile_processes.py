@@ -29,7 +29,7 @@ async def test_signals_reach_nobody_else(arena: Arena) -> None:
 
 
 async def test_stopping_tests_of_the_same_batch(arena: Arena) -> None:
-    """Those that are forks of one start share a user id: one that was stopped ends at its own wall time, or runs again."""
+    """Forks of one start share a user id: one that was stopped ends at its own wall time, or runs again."""
     stdins = ["2", "3", "4", "5", "6", "7"]
     await arena.attack("c/trace_siblings.c", stdins=stdins, expect=[{OK, TLE}] * 6, wall_time_ms=1000)
 

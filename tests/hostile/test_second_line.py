@@ -1,4 +1,4 @@
-"""The same attacks without evalx's own filter of system calls, under Docker's: user ids and the runner must be enough."""
+"""Attacks without evalx's own filter of system calls, under Docker's: user ids and the runner must be enough."""
 
 from __future__ import annotations
 

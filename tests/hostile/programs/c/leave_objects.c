@@ -1,4 +1,4 @@
-/* Objects of the kernel that outlive their maker, where the system calls for them are allowed: System V's, in numbers, and a lock. */
+/* Objects of the kernel that outlive their maker, where their system calls are allowed: System V's, in numbers, and a lock. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>

@@ -12,6 +12,7 @@
     +-- UsageError                 what a command was given cannot be used
     +-- ServiceUnavailableError    Kafka, Redis ... cannot be reached
     +-- ResultTimeoutError         no result came in the time that the caller had
+    +-- RequestError               the gateway refuses an HTTP request
 
 The line that opens a class's docstring is its message when none is given.
 """
@@ -142,3 +143,18 @@ class ResultTimeoutError(EvalxError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.id, self.seconds)
+
+
+class RequestError(EvalxError):
+    """The request cannot be served.
+
+    `status` is the HTTP status; `retry_after_s`, in whole seconds, says when to try again, None that it is no use.
+    """
+
+    def __init__(self, status: int, message: str, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.status, self.message, self.retry_after_s)

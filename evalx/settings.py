@@ -43,6 +43,13 @@ class Lane(NamedTuple):
     partitions: tuple[int, ...]
 
 
+class ApiToken(NamedTuple):
+    """Who may use the gateway: a name for logs and limits, and the SHA-256 of the secret."""
+
+    name: str
+    digest: bytes
+
+
 def parse_lanes(text: str) -> tuple[Lane, ...]:
     """Lanes, highest first, from text such as `high=0-3,12-13,normal=4-7,low=8-11`; raises ValueError."""
     lanes: dict[str, list[int]] = {}
@@ -101,6 +108,27 @@ def _seccomp(value: str) -> str:
     if value == "unconfined":
         raise ValueError("hostile programs are not run without a seccomp profile; evalx, docker or a path")
     return value
+
+
+def parse_tokens(text: str) -> tuple[ApiToken, ...]:
+    """Bearer tokens from text such as `ci=SHA256,web=SHA256`, each a name and the SHA-256 of a token in hexadecimal."""
+    found: dict[str, ApiToken] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, digest = part.partition("=")
+        if not name.isidentifier() or name in found:
+            raise ValueError("write NAME=SHA256[,NAME=SHA256], each name once, of letters, digits and _")
+        if len(digest) != 64 or not all(character in "0123456789abcdef" for character in digest):
+            raise ValueError(f"what is given for {name} is not a SHA-256; make it with: printf %s TOKEN | sha256sum")
+        found[name] = ApiToken(name, bytes.fromhex(digest))
+    return tuple(found.values())
+
+
+def _tokens_from(value: Any) -> Any:
+    return parse_tokens(value) if isinstance(value, str) else value
+
+
+def _origins_from(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 def _original(name: str) -> AliasChoices:
@@ -206,6 +234,30 @@ class Settings(BaseSettings):
         None, ge=1, description="without a commit, beyond what is in flight, until a worker ends; unset = 137"
     )
 
+    # The gateway
+    gateway_host: str = Field("127.0.0.1", description="the address that the gateway listens on")
+    gateway_port: int = Field(3000, ge=0, le=65535, description="its port; 0 = any free one")
+    gateway_max_body_bytes: int = Field(10 * _MIB, ge=1 * _KIB, description="the largest request body")
+    # Twice the largest load that is measured: 10,000 small submissions wait in some 20 MB.
+    max_waiting: int = Field(
+        20_000, ge=1, description="accepted and unanswered submissions of all gateways; over it: 429"
+    )
+    # Most proxies give up a silent connection after 60 s; a longer wait is for those who have none in between.
+    gateway_max_wait_s: float = Field(300.0, gt=0, description="the longest `?wait=` that is accepted")
+    gateway_ttl_s: int = Field(24 * 3600, ge=60, description="how long a result can be fetched by its token")
+    gateway_tokens: Annotated[tuple[ApiToken, ...], NoDecode, BeforeValidator(_tokens_from)] = Field(
+        (), repr=False, description="NAME=SHA256 of the bearer tokens, by comma; empty = everybody may submit"
+    )
+    gateway_rate_per_s: float = Field(0.0, ge=0, description="submissions a second of one token, or address; 0 = any")
+    gateway_concurrency: int = Field(0, ge=0, description="unanswered submissions of one token, or address; 0 = any")
+    gateway_cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins_from)] = Field(
+        (), description="origins whose pages may call the gateway, by comma; empty = none but its own"
+    )
+    webhook_secret: str | None = Field(
+        None, min_length=16, repr=False, description="signs webhooks; unset = `callback_url` is refused"
+    )
+    webhook_allow_private: bool = Field(False, description="call webhooks at private addresses too: unsafe")
+
     # Surroundings
     health_port: int = Field(6066, ge=0, le=65535, description="health and metrics of a worker; 0 = any free port")
     health_host: str = Field("127.0.0.1", description="the address of health_port")
@@ -306,8 +358,8 @@ def _complaint(error: Mapping[str, Any]) -> str:
     if not error["loc"]:
         return text
     name = _variable(str(error["loc"][0]))
-    # A URL may hold a password, which must not end in a log.
-    got = "" if name.endswith("_URL") else f" (got {str(error['input'])[:60]!r})"
+    # A URL may hold a password; that and other secrets must not end in a log.
+    got = "" if name.endswith(("_URL", "_TOKENS", "_SECRET")) else f" (got {str(error['input'])[:60]!r})"
     return f"{name}: {text}{got}"
 
 

@@ -7,18 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import msgspec
 
+from evalx.cache.link import Link
 from evalx.errors import JudgeFaultError, RejectedError
-from evalx.messages import Result
+from evalx.gateway.entries import Entry, Ticket
+from evalx.gateway.shelf import Admission, Found, Shelf
+from evalx.gateway.wire import OnResult as OnAnswer
+from evalx.gateway.wire import Wanted, Wire
+from evalx.messages import Result, Submission, TestResult, encode_result
 from evalx.sandbox.container import Collected
 from evalx.sandbox.protocol import File, Job, ResultFlag, RunResult
 from evalx.sandbox.runtime import OnResult
-from evalx.verdicts import Outcome
+from evalx.settings import Settings
+from evalx.verdicts import Outcome, Verdict
 
 Journal = list[tuple[str, Any]]
 
@@ -238,3 +244,146 @@ class FakeFlow:
         """Fetch it again."""
         self.held.discard(partition)
         self.journal.append(("release", partition))
+
+
+def accepted(submission: Submission) -> Result:
+    """What a worker would answer to a program that prints what it reads and passes every test."""
+    tests = tuple(
+        TestResult(id=test.id, verdict=Verdict.OK, exit_code=0, stdout=test.stdin) for test in submission.tests
+    )
+    return Result(
+        id=submission.id,
+        status="judged",
+        verdict=Verdict.OK,
+        language=submission.language,
+        version=submission.version,
+        tests=tests,
+        lane="normal",
+        worker="fake",
+        metadata=submission.metadata,
+    )
+
+
+class FakeWire(Wire):
+    """Keeps what a gateway produces; ``judge``, when it is set, answers at once. ``refusal`` is raised instead."""
+
+    def __init__(self, judge: Callable[[Submission], Result] | None = accepted) -> None:
+        super().__init__(Settings.load())
+        self.judge = judge
+        self.sent: list[tuple[int, Submission, dict[str, bytes]]] = []
+        #: Results that came before this gateway listened, for ``scan``.
+        self.history: list[Result] = []
+        self.refusal: Exception | None = None
+        self._on_result: OnAnswer | None = None
+
+    async def start(self, wanted: Wanted, on_result: OnAnswer) -> None:
+        """Listen."""
+        self._on_result = on_result
+        self.reader = asyncio.create_task(asyncio.Event().wait())  # type: ignore[arg-type]
+
+    async def send(self, key: str, partition: int, value: bytes, headers: list[tuple[str, bytes]]) -> None:
+        """Keep a submission, and answer it if there is a judge."""
+        if self.refusal is not None:
+            raise self.refusal
+        submission = msgspec.json.decode(value, type=Submission)
+        self.sent.append((partition, submission, dict(headers)))
+        if self.judge is not None:
+            await self.answer(self.judge(submission))
+
+    async def scan(self, since_ms: int, wanted: Wanted, on_result: OnAnswer) -> None:
+        """Hand over what is wanted of the history."""
+        for result in self.history:
+            if wanted(result.id):
+                await on_result(result.id, encode_result(result))
+
+    async def answer(self, result: Result) -> None:
+        """A result arrives."""
+        assert self._on_result is not None, "start comes first"
+        await self._on_result(result.id, encode_result(result))
+
+
+class FakeShelf(Shelf):
+    """What gateways share, in a dictionary that several of them may be given. ``away`` is a Redis that is lost."""
+
+    def __init__(self, settings: Settings | None = None, name: str = "g-1", shared: FakeShelf | None = None) -> None:
+        super().__init__(settings or Settings.load(), name, Link(None, timeout_ms=1))
+        self.away = False
+        self.entries: dict[str, Entry] = shared.entries if shared else {}
+        self.hooks: dict[str, float] = shared.hooks if shared else {}
+        self.dead: set[str] = shared.dead if shared else set()
+        self.tries = 0
+
+    async def admit(self, ticket: Ticket) -> Admission:
+        """Keep a ticket if the limits allow it; the rate is not looked at."""
+        if self.away:
+            return Admission(away=True)
+        if (known := self.entries.get(ticket.id)) is not None:
+            return Admission(known=known)
+        open_tickets = [entry.ticket for entry in self.entries.values() if entry.packed is None]
+        if len(open_tickets) >= self._settings.max_waiting:
+            return Admission(refusal="waiting")
+        most = self._settings.gateway_concurrency
+        if most and sum(one.payer == ticket.payer for one in open_tickets) >= most:
+            return Admission(refusal="concurrency")
+        self.entries[ticket.id] = Entry(ticket)
+        return Admission()
+
+    async def find(self, submission_id: str) -> Found:
+        """The entry of an id."""
+        return Found(None, away=True) if self.away else Found(self.entries.get(submission_id), away=False)
+
+    async def find_all(self, ids: Sequence[str]) -> list[Entry]:
+        """The entries of these ids that are there."""
+        return [self.entries[one] for one in ids if one in self.entries]
+
+    async def withdraw(self, ticket: Ticket) -> None:
+        """Forget a submission."""
+        self.entries.pop(ticket.id, None)
+
+    async def finish(self, entry: Entry, channel: str, message: bytes) -> bool:
+        """Keep a result."""
+        if self.away:
+            return False
+        self.entries[entry.ticket.id] = entry
+        if entry.ticket.callback_url is not None:
+            self.hooks[entry.ticket.id] = 0.0
+        return True
+
+    async def beat(self) -> None:
+        """This gateway is alive."""
+
+    async def leave(self) -> None:
+        """This gateway ends."""
+        self.dead.add(self._name)
+
+    async def gone(self) -> list[str]:
+        """Gateways that have ended."""
+        return [] if self.away else sorted(self.dead - {self._name})
+
+    async def opened_by(self, name: str) -> list[str]:
+        """The ids that a gateway waits for."""
+        return [one.ticket.id for one in self.entries.values() if one.ticket.instance == name and one.packed is None]
+
+    async def take_over(self, name: str, tickets: Iterable[Ticket]) -> None:
+        """Note who waits now."""
+        self.entries |= {ticket.id: Entry(ticket) for ticket in tickets}
+        self.dead.discard(name)
+
+    async def claim_hooks(self, most: int) -> list[str]:
+        """Ids whose webhook is due."""
+        due = [one for one, at in self.hooks.items() if at <= time.time()][:most]
+        self.hooks |= dict.fromkeys(due, time.time() + 60)
+        return due
+
+    async def hook_failed(self, submission_id: str) -> int:
+        """Count a failed try."""
+        self.tries += 1
+        return self.tries
+
+    async def hook_again(self, submission_id: str, pause_s: float) -> None:
+        """Try it again at once, whatever the pause."""
+        self.hooks[submission_id] = 0.0
+
+    async def hook_done(self, submission_id: str) -> None:
+        """Call it no more."""
+        self.hooks.pop(submission_id, None)

@@ -39,8 +39,10 @@ from evalx.agents.quarantine import Quarantine
 from evalx.agents.records import Record
 from evalx.agents.sequencer import Sequencer
 from evalx.cache.claims import Claim, Claims
+from evalx.cache.progress import PROGRESS_HEADER, PROGRESS_WANTED, ProgressReporter
 from evalx.engine import Engine, Judgement
 from evalx.errors import JudgeFaultError, RejectedError
+from evalx.execution import OnTest
 from evalx.messages import (
     Result,
     Submission,
@@ -74,6 +76,7 @@ class Pipeline:
         publisher: Publisher,
         worker: str,
         pulse: Pulse | None = None,
+        progress: ProgressReporter | None = None,
     ) -> None:
         self._lanes = lanes
         self._sequencer = sequencer
@@ -82,6 +85,7 @@ class Pipeline:
         self._publisher = publisher
         self._worker = worker
         self._pulse = pulse if pulse is not None else Pulse()
+        self._progress = progress
         self._quarantine = Quarantine()
         #: What kept a record from ever being finished: a defect, after which the worker must not go on.
         self.failure: Exception | None = None
@@ -237,7 +241,14 @@ class Pipeline:
         if claim.suspect:
             log.warning("judging_alone", submission=submission.id, deaths=claim.deaths)
         async with self._quarantine.enter(alone=claim.suspect):
-            return await self._engine.judge(submission, rank=self._lanes.rank(record.lane))
+            on_test = self._listener(record, submission)
+            return await self._engine.judge(submission, rank=self._lanes.rank(record.lane), on_test=on_test)
+
+    def _listener(self, record: Record, submission: Submission) -> OnTest | None:
+        """What is told of each test as it ends, when the record asks for it."""
+        if self._progress is None or record.header(PROGRESS_HEADER) != PROGRESS_WANTED:
+            return None
+        return self._progress.begin(submission.id)
 
     def _unjudged(self, record: Record, rejection: RejectedError | None, started: float | None = None) -> Answer:
         """What is answered to a record that cannot be judged."""

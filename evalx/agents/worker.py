@@ -48,6 +48,7 @@ from evalx.cache.claims import Claims
 from evalx.cache.flights import Flights
 from evalx.cache.holding import Keeper
 from evalx.cache.leases import WorkerLease
+from evalx.cache.progress import ProgressReporter
 from evalx.cache.store import Store
 from evalx.engine import Engine
 from evalx.errors import DockerUnavailableError, EvalxError
@@ -100,8 +101,9 @@ class Worker:
         )
         claims = Claims(self._keeper, prefix=settings.topic_prefix, ttl_s=settings.result_cache_ttl_s)
         self._pulse = Pulse()
+        self._progress = ProgressReporter(self._store.link, settings.topic_prefix)
         self._pipeline = Pipeline(
-            self._lanes, self._sequencer, self._engine, claims, self._publisher, self.name, self._pulse
+            self._lanes, self._sequencer, self._engine, claims, self._publisher, self.name, self._pulse, self._progress
         )
         intake = Intake(registry.rules(settings), self._lanes, self._sequencer, self._lane_of)
         partitions = self._partitions = Partitions(
@@ -257,6 +259,7 @@ class Worker:
 
     async def _stop_leases(self) -> None:
         await self._pulse.stop()
+        await self._progress.stop()
         await self._keeper.stop()
         await self._store.close()
 

@@ -1,4 +1,4 @@
-"""`evalx worker`, `topics`, `schema`, `doctor`: operation."""
+"""`evalx worker`, `gateway`, `topics`, `schema`, `doctor`: operation."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ EXIT_WORKER_FAILED = 1
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(epilog="Example: EVALX_KAFKA_BOOTSTRAP=kafka:9092 evalx worker")(worker)
+    app.command(epilog="Example: EVALX_GATEWAY_PORT=8080 evalx gateway")(gateway)
     topics = typer.Typer(help="The topics in Kafka.", no_args_is_help=True, rich_markup_mode=None)
     topics.command("create", epilog="Example: evalx topics create --json")(topics_create)
     app.add_typer(topics, name="topics")
@@ -47,12 +48,7 @@ def worker() -> None:
 
     Exit codes: 0 stopped as it was told, 1 it cannot start or go on (the last line of the log says why).
     """
-    # Until the worker's own handlers are there: it holds nothing yet, so to stop is to be done.
-    signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(0))
-    settings = load_settings()
-    log_to_stderr(settings)
-    for mistake in unknown_variables(os.environ):
-        structlog.get_logger(__name__).warning("unknown_variable", problem=mistake)
+    settings = _begin_service()
     try:
         # Faust takes half a second to import, which the other commands need not wait for.
         from evalx.agents.worker import Worker
@@ -61,6 +57,31 @@ def worker() -> None:
     except EvalxError as error:
         complain(str(error))
         raise typer.Exit(EXIT_WORKER_FAILED) from None
+
+
+def gateway() -> None:
+    """Serve HTTP: take submissions, produce them to Kafka, and answer with their results, until SIGTERM or Ctrl-C.
+
+    Exit codes: 0 stopped as it was told, 1 it cannot start or go on (the last line of the log says why).
+    """
+    settings = _begin_service()
+    try:
+        from evalx.gateway.server import serve
+
+        run(serve(settings))
+    except EvalxError as error:
+        complain(str(error))
+        raise typer.Exit(EXIT_WORKER_FAILED) from None
+
+
+def _begin_service() -> Settings:
+    # Until the service's own handlers are there: it holds nothing yet, so to stop is to be done.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(0))
+    settings = load_settings()
+    log_to_stderr(settings)
+    for mistake in unknown_variables(os.environ):
+        structlog.get_logger(__name__).warning("unknown_variable", problem=mistake)
+    return settings
 
 
 async def _work(settings: Settings, worker_class: type) -> None:

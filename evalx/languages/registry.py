@@ -27,6 +27,7 @@ _Name: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.+#-]*\Z", max_
 _FileName: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")]
 _Collected: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*/?\Z")]
 _Argv: TypeAlias = Annotated[tuple[Annotated[str, Meta(min_length=1)], ...], Meta(min_length=1)]
+_Replaced: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9.+#-]+( [a-z0-9.+#-]+)?\Z")]
 _Env: TypeAlias = tuple[Annotated[str, Meta(pattern=r"^[A-Z_][A-Z0-9_]*=")], ...]
 _Positive: TypeAlias = Annotated[int, Meta(ge=1)]
 _Natural: TypeAlias = Annotated[int, Meta(ge=0)]
@@ -78,7 +79,10 @@ class Memory(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Language(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict=True):
-    """One version of a language. `image` is without the operator's prefix; `extensions` are without the dot."""
+    """One version of a language. `image` is without the operator's prefix; `extensions` are without the dot.
+
+    `replaces`: what callers of the original evalX ask for and get this instead, each `NAME` or `NAME VERSION`.
+    """
 
     name: _Name
     version: _Name
@@ -86,6 +90,7 @@ class Language(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, di
     default: bool = False
     aliases: tuple[_Name, ...] = ()
     extensions: tuple[str, ...] = ()
+    replaces: tuple[_Replaced, ...] = ()
     image: _Name
     source: _FileName
     compile: CompileStep | None = None
@@ -141,6 +146,7 @@ class Registry:
         self._default = {name: _default(versions) for name, versions in self._by_name.items()}
         self._aliases = self._collect("aliases")
         self._extensions = self._collect("extensions")
+        self._replaced = self._collect_replaced()
 
     @classmethod
     def load(cls, directory: Traversable | None = None) -> Registry:
@@ -187,6 +193,12 @@ class Registry:
             raise RejectedError("unknown_version", text, "version")
         return versions[version]
 
+    def resolve_original(self, name: str, version: str | None = None) -> Language:
+        """The language for a name and version of the original evalX, or of our own. Raises RejectedError."""
+        wanted = f"{name} {version}" if version else name
+        replacement = self._replaced.get(wanted.lower())
+        return replacement if replacement is not None else self.resolve(name, version)
+
     def canonical(self, name: str) -> str:
         """The name behind an alias such as `c++`; any other text is returned as it is."""
         return self._aliases.get(name.lower(), name)
@@ -211,6 +223,16 @@ class Registry:
                 processes=settings.max_processes,
             ),
         )
+
+    def _collect_replaced(self) -> Mapping[str, Language]:
+        found: dict[str, Language] = {}
+        for language in self.languages:
+            for wanted in language.replaces:
+                name, _, version = wanted.partition(" ")
+                installed = self._by_name.get(self.canonical(name), {})
+                if found.setdefault(wanted, language) is not language or version in installed:
+                    raise ConfigurationError(f"{wanted!r} of {language.name} {language.version} is taken already")
+        return found
 
     def _collect(self, attribute: str) -> Mapping[str, str]:
         """Other words for languages, by word; two languages cannot have the same."""

@@ -4,7 +4,15 @@
 `fit_result` is the only way out.
 """
 
-from evalx.messages.decode import LARGEST_LIMITS, LanguageRule, Rules, decode_submission, normalise, peek_id
+from evalx.messages.decode import (
+    LARGEST_LIMITS,
+    LanguageRule,
+    Rules,
+    decode_strictly,
+    decode_submission,
+    normalise,
+    peek_id,
+)
 from evalx.messages.fit import fit_result
 from evalx.messages.result import (
     CompileReport,
@@ -61,6 +69,7 @@ __all__ = [
     "TokensChecker",
     "content_hash",
     "decode_result",
+    "decode_strictly",
     "decode_submission",
     "encode_result",
     "encode_submission",

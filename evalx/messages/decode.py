@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -19,6 +19,8 @@ from msgspec.structs import force_setattr, replace
 from evalx.errors import RejectedError
 from evalx.messages.explain import explain, nearest, show_number
 from evalx.messages.submission import KIB, MIB, Limits, Submission, SubmissionId, TestCase
+
+T = TypeVar("T")
 
 LARGEST_LIMITS = Limits(
     cpu_time_ms=30_000, wall_time_ms=120_000, memory_bytes=1024 * MIB, output_bytes=8 * MIB, processes=64
@@ -57,8 +59,18 @@ def decode_submission(raw: bytes | None, rules: Rules) -> Submission:
     try:
         submission = _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        _reject_undecodable(raw, error)
+        _reject_undecodable(raw, error, Submission)
     return normalise(submission, rules)
+
+
+def decode_strictly(raw: bytes, message_type: type[T]) -> T:
+    """A document of any message type; raises `RejectedError` as `decode_submission` does."""
+    if not raw:
+        raise RejectedError("empty_message", "there is nothing; JSON is expected")
+    try:
+        return msgspec.json.decode(raw, type=message_type)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        _reject_undecodable(raw, error, message_type)
 
 
 def peek_id(raw: bytes | None) -> str | None:
@@ -175,7 +187,7 @@ def _check_metadata(metadata: dict[str, str], rules: Rules) -> None:
         )
 
 
-def _reject_undecodable(raw: bytes, error: Exception) -> NoReturn:
+def _reject_undecodable(raw: bytes, error: Exception, message_type: Any) -> NoReturn:
     try:
         document = msgspec.json.decode(raw)
     except RecursionError:
@@ -186,7 +198,7 @@ def _reject_undecodable(raw: bytes, error: Exception) -> NoReturn:
         document = _decode_wide(raw)
     except msgspec.DecodeError as malformed:
         raise _not_json(raw, malformed) from None
-    explain(document, Submission)
+    explain(document, message_type)
     # The explainer found nothing to object to: say what the decoder said.
     raise RejectedError("invalid_value", *_split_path(error))
 

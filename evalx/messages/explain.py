@@ -19,7 +19,7 @@ from evalx.errors import RejectedError, RejectionCode
 _SHOWN = 40  # characters of an offending value that a message repeats: enough to know it again
 
 
-def explain(document: Any, message_type: type) -> None:
+def explain(document: Any, message_type: Any) -> None:
     """Raises `RejectedError` for the first thing that does not fit; returns if everything does."""
     _walk(document, inspect.type_info(message_type), "")
 
@@ -61,7 +61,7 @@ def _struct(value: Any, kind: inspect.StructType, path: str) -> None:
     fields = {field.encode_name: field for field in kind.fields}
     known = [*([kind.tag_field] if kind.tag_field else []), *fields]
     for name in value:
-        if name not in known:
+        if name not in known and kind.forbid_unknown_fields:
             text = f"no field of this name{nearest(name, known)}; known: {', '.join(known)}"
             _reject("unknown_field", text, _join(path, name[:_SHOWN]))
     for name, field in fields.items():

@@ -1,0 +1,1 @@
+"""The HTTP front: takes submissions, produces them, and answers with their results. Judges nothing itself."""

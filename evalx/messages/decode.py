@@ -3,6 +3,7 @@
 Nearly every message is right, so the fast way is one typed decode (some 20 us for a batch of 22 KB) and then only the
 rules that depend on the operator. When the typed decode fails, nobody waits for the answer any more, and the message
 is read again without types and explained by `explain`. Defaults are filled in last, on values that nobody else holds.
+A large message takes a way of its own, see `large`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from msgspec.structs import force_setattr, replace
 
 from evalx.errors import RejectedError
 from evalx.messages.explain import explain, nearest, show_number
+from evalx.messages.large import LARGE_BYTES, check_outline, check_syntax, explain_shortly
 from evalx.messages.submission import KIB, MIB, Limits, Submission, SubmissionId, TestCase
 
 T = TypeVar("T")
@@ -57,6 +59,8 @@ def decode_submission(raw: bytes | None, rules: Rules) -> Submission:
     if not raw:
         raise RejectedError("empty_message", "the message has no value; a submission in JSON is expected")
     try:
+        if len(raw) > LARGE_BYTES:
+            check_outline(raw, rules.max_tests, rules.max_metadata_bytes)
         submission = _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         _reject_undecodable(raw, error, Submission)
@@ -188,6 +192,8 @@ def _check_metadata(metadata: dict[str, str], rules: Rules) -> None:
 
 
 def _reject_undecodable(raw: bytes, error: Exception, message_type: Any) -> NoReturn:
+    if len(raw) > LARGE_BYTES:
+        _reject_large(raw, error)
     try:
         document = msgspec.json.decode(raw)
     except RecursionError:
@@ -201,6 +207,18 @@ def _reject_undecodable(raw: bytes, error: Exception, message_type: Any) -> NoRe
     explain(document, message_type)
     # The explainer found nothing to object to: say what the decoder said.
     raise RejectedError("invalid_value", *_split_path(error))
+
+
+def _reject_large(raw: bytes, error: Exception) -> NoReturn:
+    try:
+        check_syntax(raw)
+    except RecursionError:
+        raise RejectedError("not_json", "nested too deeply") from None
+    except msgspec.DecodeError as malformed:
+        raise _not_json(raw, malformed) from None
+    if isinstance(error, msgspec.ValidationError):
+        raise explain_shortly(error) from None
+    raise _not_utf8(raw) from None
 
 
 def _decode_wide(raw: bytes) -> Any:

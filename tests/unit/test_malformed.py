@@ -1,6 +1,7 @@
 """Messages that cannot be judged: the code, the field and, where one can be read, the id."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from messages_examples import MINIMAL, RULES, raw, submission
 
 from evalx.errors import RejectedError
 from evalx.messages import decode_submission, peek_id
+from evalx.messages.large import LARGE_BYTES
 
 GOOD = raw(MINIMAL)
 
@@ -86,6 +88,52 @@ def test_malformed(message: bytes | None, code: str, field: str | None, readable
     assert peek_id(message) == readable_id
 
 
+@pytest.mark.parametrize(
+    ("message", "code", "field"),
+    [case[:3] for case in CASES.values() if case[0]],
+    ids=[n for n, c in CASES.items() if c[0]],
+)
+def test_malformed_and_large(message: bytes, code: str, field: str | None):
+    """The same code and field, found without building what the message describes."""
+    with pytest.raises(RejectedError) as caught:
+        decode_submission(b" " * LARGE_BYTES + message, RULES)
+    assert (caught.value.code, caught.value.field) == (code, field)
+    assert 0 < len(caught.value.message) < 500
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        pytest.param(raw(submission(tests=[{}] * 300_000)), "too_many_tests", id="tests"),
+        pytest.param(
+            raw(submission(metadata={f"{n}": "" for n in range(100_000)})), "metadata_too_large", id="metadata"
+        ),
+        pytest.param(raw([[]] * 300_000), "wrong_type", id="arrays"),
+        pytest.param(raw(submission(code=[[]] * 300_000)), "wrong_type", id="arrays in a field"),
+        pytest.param(raw(submission(unknown=[[]] * 300_000)), "unknown_field", id="arrays in an unknown field"),
+        pytest.param(raw({f"{n}": 1 for n in range(100_000)}), "unknown_field", id="fields"),
+    ],
+)
+def test_a_large_message_is_refused_without_building_what_it_describes(message: bytes, code: str):
+    """What is built costs time in which the worker does nothing else, and memory: here at least 5 MB if it is."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(RejectedError) as caught:
+            decode_submission(message, RULES)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert caught.value.code == code
+    assert peak < 1 << 20
+
+
+def test_a_large_message_that_is_right():
+    tests = [{"stdin": "x" * 1000, "expected_output": '{"a": [1,'} for _ in range(1000)]
+    whole = decode_submission(raw(submission(tests=tests, metadata={"é" * 500: "ü" * 500})), RULES)
+    assert (len(whole.tests), whole.tests[999].id) == (1000, "1000")
+
+
 def test_a_repeated_key_counts_with_its_last_value():
     assert decode_submission(spliced("code", b'"last"'), RULES).code == "last"
 
@@ -104,6 +152,10 @@ def test_long_values_are_not_repeated_in_full():
     for changes in ({"id": "é" * 100_000}, {"language": "x" * 100_000}, {"version": "x" * 100_000}, {"x" * 100_000: 1}):
         with pytest.raises(RejectedError) as caught:
             decode_submission(raw(submission(**changes)), RULES)
+        assert len(caught.value.message) < 400
+        assert len(caught.value.field or "") < 100
+        with pytest.raises(RejectedError) as caught:
+            decode_submission(b" " * LARGE_BYTES + raw(submission(**changes)), RULES)
         assert len(caught.value.message) < 400
         assert len(caught.value.field or "") < 100
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says more about the machine than about what is tested.
+settings.register_profile("evalx", deadline=None)
+settings.load_profile("evalx")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,10 +1,4 @@
-"""Step 6: results and dead letters go to the broker, and count only when it has confirmed them.
-
-aiokafka numbers a batch when it is first sent. One that the broker then refuses leaves a gap in the numbers, and the
-broker refuses everything behind it as well (``OutOfOrderSequenceNumber``), for as long as the producer lives. So a
-producer that has failed once is replaced, and the messages are sent again by a new one, with a new identity; what the
-broker had taken in spite of the failure is a repeat, as after a crash.
-"""
+"""Step 6: results and dead letters go to the broker, and count only when it has confirmed them."""
 
 from __future__ import annotations
 
@@ -18,6 +12,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
+from evalx.agents.outlet import Headers, Outlet, ThreadedOutlet
 from evalx.agents.records import Record
 from evalx.agents.topics import TopicAdmin
 from evalx.errors import EvalxError, JudgeFaultError, RejectedError, ServiceUnavailableError
@@ -45,8 +40,6 @@ MAX_DEAD_LETTER_BYTES = 1 << 30
 #: and could make a result too large.
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
-Headers = list[tuple[str, bytes]]
-
 
 class Encoded(NamedTuple):
     """A result, ready to be sent."""
@@ -54,59 +47,6 @@ class Encoded(NamedTuple):
     key: bytes
     value: bytes
     headers: Headers
-
-
-class Outlet:
-    """A producer that is replaced after a failure: it is idempotent, so it could not go on. ``start`` before use."""
-
-    def __init__(self, make: Callable[[], AIOKafkaProducer]) -> None:
-        self._make = make
-        self._producer = make()
-        self._replacing = asyncio.Lock()
-        self._retired: set[asyncio.Task[None]] = set()
-
-    async def start(self) -> None:
-        """Connect."""
-        await self._producer.start()
-
-    async def stop(self) -> None:
-        """Send what is buffered and disconnect."""
-        await asyncio.gather(self._producer.stop(), *self._retired, return_exceptions=True)
-
-    async def send(self, *, topic: str, partition: int | None = None, **message: Any) -> Any:
-        """Send one message and wait until the broker has confirmed it; returns where it is, raises KafkaError."""
-        producer = self._producer
-        try:
-            if message["key"] is None and message["value"] is None:
-                return await _send_nothing(producer, topic, partition, message["headers"])
-            return await producer.send_and_wait(topic=topic, partition=partition, **message)
-        except KafkaError:
-            await self._replace(producer)
-            raise
-
-    async def _replace(self, failed: AIOKafkaProducer) -> None:
-        async with self._replacing:
-            if self._producer is not failed:
-                return
-            fresh = self._make()
-            try:
-                await fresh.start()
-            except BaseException:
-                await fresh.stop()
-                raise
-            self._producer = fresh
-        # What the old one still has in hand is confirmed or fails by itself; nobody waits for its end.
-        task = asyncio.create_task(failed.stop())
-        self._retired.add(task)
-        task.add_done_callback(self._retired.discard)
-
-
-async def _send_nothing(producer: AIOKafkaProducer, topic: str, partition: int | None, headers: Headers) -> Any:
-    """A message with neither key nor value: Kafka takes it, but aiokafka only as part of a batch. Where it went."""
-    batch = producer.create_batch()
-    batch.append(timestamp=None, key=None, value=None, headers=headers)
-    batch.close()
-    return await (await producer.send_batch(batch, topic, partition=partition))
 
 
 class Publisher:
@@ -117,8 +57,8 @@ class Publisher:
         self._worker = worker
         # Checked before compression; the broker has the last word.
         self._results = Outlet(lambda: self._producer(None, settings.max_message_bytes))
-        # Compressed, since its producer may have compressed the original.
-        self._dead_letters = Outlet(lambda: self._producer("gzip", MAX_DEAD_LETTER_BYTES))
+        # Compressed, since its producer may have compressed the original; which takes up to a second.
+        self._dead_letters = ThreadedOutlet(lambda: self._producer("gzip", MAX_DEAD_LETTER_BYTES))
 
     async def start(self) -> None:
         """Connect.
@@ -188,7 +128,7 @@ class Publisher:
             max_request_size=max_bytes,
         )
 
-    async def _send(self, outlet: Outlet, wanted: Callable[[], bool], **message: Any) -> bool:
+    async def _send(self, outlet: Outlet | ThreadedOutlet, wanted: Callable[[], bool], **message: Any) -> bool:
         while True:
             try:
                 await outlet.send(**message)

@@ -46,7 +46,7 @@ from evalx.agents.letters import (
     note_of,
     spans,
 )
-from evalx.agents.publisher import Outlet
+from evalx.agents.outlet import Outlet
 from evalx.agents.reader import TopicReader
 from evalx.errors import ServiceUnavailableError
 from evalx.settings import Settings

@@ -55,6 +55,8 @@ class Sent:
     offset: int
     at: float
     expected: Verdicts | None
+    #: Milliseconds since the epoch; the broker's, if the topic has `LogAppendTime`.
+    stamp: int
 
 
 @dataclass
@@ -145,7 +147,7 @@ class Load:
     async def send_raw(self, value: bytes | None, *, key: bytes | None, partition: int) -> Sent:
         """Send bytes as they are."""
         sent = await self._producer.send_and_wait(f"{self._prefix}.submissions", value, key=key, partition=partition)
-        entry = Sent(None, partition, sent.offset, time.monotonic(), None)
+        entry = Sent(None, partition, sent.offset, time.monotonic(), None, sent.timestamp)
         self.ledger.add(entry)
         return entry
 
@@ -171,7 +173,7 @@ class Load:
         except KafkaError:
             self.ledger.uncertain += 1
             return
-        self.ledger.add(Sent(batch.id, partition, sent.offset, time.monotonic(), batch.expected))
+        self.ledger.add(Sent(batch.id, partition, sent.offset, time.monotonic(), batch.expected, sent.timestamp))
 
     def _test(self, language: str, seconds: float) -> Document:
         state = seed = self.random.getrandbits(62)

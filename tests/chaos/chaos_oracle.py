@@ -53,6 +53,8 @@ class Recorder(Topics):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.first_answer: dict[str, float] = {}
+        #: The timestamp of each id's first result, in ms: the broker's, if the topic has `LogAppendTime`.
+        self.first_stamp: dict[str, int] = {}
         self.last_arrival = time.monotonic()
 
     def answers(self, sent: Sent) -> list[tuple[TopicPartition, int]]:
@@ -74,6 +76,7 @@ class Recorder(Topics):
         self.last_arrival = time.monotonic()
         if not record.topic.endswith(".DLT"):
             self.first_answer.setdefault((record.key or b"").decode(), self.last_arrival)
+            self.first_stamp.setdefault((record.key or b"").decode(), record.timestamp)
 
 
 class OffsetSampler:

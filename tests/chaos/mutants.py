@@ -9,8 +9,10 @@ the suite need not wait 15 s for every dead worker.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -107,6 +109,8 @@ MUTANTS: dict[str, Callable[[], None]] = {
     "pause-partitions": pause_partitions,
 }
 
+#: Seconds between two looks at the loop, and of CPU time between them that is worth a line: many times what is usual.
+WATCH_S, BUSY_S = 0.01, 0.02
 #: Seconds, see above. Leases are shorter than sessions, as in the product.
 SHORT_SESSION_S, SHORT_HEARTBEAT_S, SHORT_LEASE_S = 5.0, 1.0, 4.0
 
@@ -135,16 +139,49 @@ def provoke_bug() -> None:
     intake.decode_submission = fail_on_cue
 
 
+def watch_loops() -> None:
+    """Log for how much CPU time in one go a loop, the worker's or the consumer's, did not come round.
+
+    Not how long: what others do to the machine is not in it.
+    """
+    import structlog
+    from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
+
+    from evalx.agents.pulse import Pulse
+
+    async def watch() -> None:
+        before = time.thread_time()
+        while True:
+            await asyncio.sleep(WATCH_S)
+            now = time.thread_time()
+            if now - before > BUSY_S:
+                structlog.get_logger().warning("loop_was_busy", cpu_s=round(now - before, 3))
+            before = now
+
+    def watched(start: Any) -> Any:
+        async def start_and_watch(self: Any) -> None:
+            await start(self)
+            self.watch = asyncio.create_task(watch())
+
+        return start_and_watch
+
+    Pulse.start = watched(Pulse.start)  # type: ignore[method-assign]
+    AIOKafkaConsumerThread.on_start = watched(AIOKafkaConsumerThread.on_start)  # type: ignore[method-assign]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--short-sessions", action="store_true")
     parser.add_argument("--provoke-bug", action="store_true")
+    parser.add_argument("--watch-loops", action="store_true")
     parser.add_argument("--mutant", choices=sorted(MUTANTS))
     chosen = parser.parse_args()
     if chosen.short_sessions:
         shorten_sessions()
     if chosen.provoke_bug:
         provoke_bug()
+    if chosen.watch_loops:
+        watch_loops()
     if chosen.mutant is not None:
         MUTANTS[chosen.mutant]()
         print(f"this worker is the mutant {chosen.mutant}", file=sys.stderr)

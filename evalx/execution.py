@@ -152,6 +152,7 @@ def _run_job(language: Language, files: tuple[File, ...], submission: Submission
         env=language.run_env,
         bounds=_run_bounds(language, submission.limits),
         files=files,
+        keep_files=True,
         inputs=inputs,
         parallel=len(inputs),
         mode=_mode(language, len(inputs)),

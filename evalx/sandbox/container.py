@@ -22,7 +22,8 @@ import structlog
 from evalx.errors import DockerUnavailableError, SandboxFaultError
 from evalx.languages import RunStep
 from evalx.sandbox import protocol
-from evalx.sandbox.protocol import CollectFailed, Done, Event, Feature, File, Hello, Job, Mode, Pong, RunResult
+from evalx.sandbox.kept import KEPT_BYTES, KEPT_FILES, Held
+from evalx.sandbox.protocol import CollectFailed, Done, Event, Feature, File, Hello, Job, Mode, Needed, Pong, RunResult
 
 log = structlog.get_logger(__name__)
 
@@ -114,8 +115,10 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     def _tmpfs(self) -> dict[str, str]:
         bounds = f"size={self.work_bytes},nr_inodes={self.work_inodes},nosuid,nodev"
+        # What is kept leaves a job as much room as ever; its directory is an inode, too.
+        box = f"size={self.work_bytes + KEPT_BYTES},nr_inodes={self.work_inodes + KEPT_FILES + 1},nosuid,nodev"
         return {
-            "/box": f"{bounds},exec,mode=0755",
+            "/box": f"{box},exec,mode=0755",
             "/scratch": f"{bounds},noexec,mode=0711",
             "/tmp": f"{bounds},noexec,mode=1777",
             "/dev/shm": f"{bounds},noexec,mode=1777",
@@ -137,6 +140,8 @@ class Container:
         self.jobs_done = 0
         #: Whether the last job ended in a verified reset.
         self.reusable = True
+        self._held = Held()
+        self._keeps = False
         self._handle = handle
         self._stream = stream
         self._reader = protocol.FrameReader()
@@ -165,7 +170,9 @@ class Container:
         try:
             await stream.__aenter__()
             await handle.start()
-            await container._warm(await container._expect_hello())
+            hello = await container._expect_hello()
+            container._keeps = bool(hello.features & Feature.KEPT_FILES)
+            await container._warm(hello)
         except BaseException:
             await container.close()
             raise
@@ -176,12 +183,17 @@ class Container:
         """Docker's id of the container, short."""
         return str(self._handle.id)[:12]
 
+    def holds(self, ids: tuple[int, ...]) -> bool:
+        """Whether a job with these files (``kept.Names``) would find all that is to be kept."""
+        return self._held.holds_all(ids)
+
     async def execute(
         self,
         job: Job,
         on_result: Callable[[RunResult], None],
+        ids: tuple[int, ...] = (),
     ) -> Collected:
-        """Run one job; ``on_result`` is called for each run as it ends.
+        """Run one job; ``on_result`` is called for each run as it ends. ``ids`` of its files are those of ``holds``.
 
         Returns what was collected. ``reusable`` says afterwards whether the container may run another job.
 
@@ -192,8 +204,10 @@ class Container:
         self.reusable = False
         try:
             async with asyncio.timeout(self._longest(job)):
-                await self._write(b"".join(protocol.encode_job(job_id, job)))
-                collected, done = await self._collect_while_pinging(job, on_result)
+                frames = protocol.encode_job(job_id, job, self._file_frames(job, ids) if ids and self._keeps else None)
+                await self._write(b"".join(frames))
+                wanted = dict(zip(ids, job.files, strict=False))
+                collected, done = await self._collect_while_pinging(job, on_result, wanted)
         except TimeoutError as error:
             raise SandboxFaultError(message=f"container {self.id} did not finish a job within its limits") from error
         self.jobs_done += 1
@@ -201,6 +215,29 @@ class Container:
         if not done.clean:
             log.info("container_dirty", container=self.id, reason=done.reason)
         return collected
+
+    def _file_frames(self, job: Job, ids: tuple[int, ...]) -> list[bytes]:
+        chunks: list[bytes] = []
+        for file_id, file in zip(ids, job.files, strict=True):
+            if file_id in self._held:
+                self._held.use(file_id)
+                chunks.append(protocol.encode_kept(file_id, file.name))
+            elif file_id != 0:
+                chunks += self._keep(file_id, file)
+            else:
+                chunks += protocol.encode_file(file)
+        return chunks
+
+    def _keep(self, file_id: int, file: File) -> list[bytes]:
+        self._held.add(file_id, len(file.data))
+        return protocol.encode_keep(file_id, file)
+
+    async def _send_needed(self, needed: Needed, wanted: dict[int, File]) -> None:
+        file = wanted.get(needed.file_id)
+        if file is None:
+            raise SandboxFaultError(message=f"container {self.id} asks for file {needed.file_id} of another job")
+        log.info("kept_file_missing", container=self.id, file=file.name)
+        await self._write(b"".join(self._keep(needed.file_id, file)))
 
     async def cancel(self, from_index: int) -> None:
         """Stop the runs of the current job from this index on."""
@@ -235,11 +272,13 @@ class Container:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             log.warning("container_not_removed", container=self.id, error=repr(error))
 
-    async def _collect_while_pinging(self, job: Job, on_result: Callable[[RunResult], None]) -> tuple[Collected, Done]:
+    async def _collect_while_pinging(
+        self, job: Job, on_result: Callable[[RunResult], None], wanted: dict[int, File]
+    ) -> tuple[Collected, Done]:
         """A job may take longer than the dead-man time, and the runner must not take that for a dead worker."""
         pings = asyncio.create_task(self._keep_pinging())
         try:
-            return await self._collect(job, on_result)
+            return await self._collect(job, on_result, wanted)
         finally:
             pings.cancel()
             await asyncio.gather(pings, return_exceptions=True)
@@ -249,7 +288,9 @@ class Container:
             await asyncio.sleep(PING_INTERVAL_S)
             await self._write(protocol.encode_ping())
 
-    async def _collect(self, job: Job, on_result: Callable[[RunResult], None]) -> tuple[Collected, Done]:
+    async def _collect(
+        self, job: Job, on_result: Callable[[RunResult], None], wanted: dict[int, File]
+    ) -> tuple[Collected, Done]:
         files: list[File] = []
         failure: str | None = None
         results = 0
@@ -260,6 +301,8 @@ class Container:
                     on_result(event)
                 elif isinstance(event, File):
                     files.append(event)
+                elif isinstance(event, Needed):
+                    await self._send_needed(event, wanted)
                 elif isinstance(event, CollectFailed):
                     failure = event.reason
                 elif isinstance(event, Done):

@@ -92,14 +92,16 @@ class Pool:
         await asyncio.gather(*(self._warm(image) for image in warm))
 
     @contextlib.asynccontextmanager
-    async def acquire(self, image: str) -> AsyncIterator[Container]:
+    async def acquire(self, image: str, ids: tuple[int, ...] = ()) -> AsyncIterator[Container]:
         """Hold a container of the image; it is used again only if its last job ended in a verified reset.
+
+        One that keeps the files of these ids is preferred, but not waited for.
 
         Raises:
             DockerUnavailableError: the daemon cannot start one.
             SandboxFaultError: a container started, but its runner did not.
         """
-        container = await self._take(image)
+        container = await self._take(image, ids)
         clean = False
         try:
             yield container
@@ -123,9 +125,9 @@ class Pool:
         """Containers that exist or are being started."""
         return self._live
 
-    async def _take(self, image: str) -> Container:
+    async def _take(self, image: str, ids: tuple[int, ...] = ()) -> Container:
         async with self._changed:
-            while not (container := self._pop_idle(image)) and not await self._make_room():
+            while not (container := self._pop_idle(image, ids)) and not await self._make_room():
                 await self._changed.wait()
         if container is not None:
             return container
@@ -138,10 +140,14 @@ class Pool:
     async def _warm(self, image: str) -> None:
         await self._put_idle(await self._start(image))
 
-    def _pop_idle(self, image: str) -> Container | None:
+    def _pop_idle(self, image: str, ids: tuple[int, ...]) -> Container | None:
         queue = self._idle[image]
+        if not queue:
+            return None
         # The one used last has the warmest caches.
-        return queue.pop().container if queue else None
+        chosen = next((entry for entry in reversed(queue) if entry.container.holds(ids)), queue[-1])
+        queue.remove(chosen)
+        return chosen.container
 
     async def _make_room(self) -> bool:
         """Reserve a place for a new container, at the cost of the one that is idle longest when the pool is full."""

@@ -17,8 +17,9 @@ length-prefixed, so nothing that a program prints can be taken for a frame.
 
 from __future__ import annotations
 
+import itertools
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum, IntFlag
 
 import msgspec
@@ -37,6 +38,7 @@ _JOB = struct.Struct("<IBBHHHHQQQQQQQIQ")
 _RESULT = struct.Struct("<IBiBQQQQBI")
 _U32 = struct.Struct("<I")
 _U16 = struct.Struct("<H")
+_U64 = struct.Struct("<Q")
 
 
 class Request(IntEnum):
@@ -49,6 +51,8 @@ class Request(IntEnum):
     PING = 0x05
     PARALLEL = 0x06
     WARM = 0x07
+    KEEP = 0x08
+    KEPT = 0x09
 
 
 class Reply(IntEnum):
@@ -61,6 +65,7 @@ class Reply(IntEnum):
     PONG = 0x85
     FATAL = 0x86
     COLLECT_FAILED = 0x87
+    NEEDED = 0x88
 
 
 class Mode(IntEnum):
@@ -111,6 +116,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     env: tuple[str, ...]
     bounds: Bounds
     files: tuple[File, ...] = ()
+    #: The files are likely to be needed again, so the container should keep them.
+    keep_files: bool = False
     inputs: tuple[bytes, ...] = (b"",)
     parallel: int = 1
     #: The CPU where the runs begin, from 1; 0 = any.
@@ -148,10 +155,11 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Feature(IntFlag):
-    """What is installed in an image."""
+    """What is installed in an image, or known to its runner."""
 
     FORK_SERVER = 1
     WARM_INTERPRETER = 2
+    KEPT_FILES = 4
 
 
 class Hello(msgspec.Struct, frozen=True, gc=False):
@@ -179,17 +187,43 @@ class Pong(msgspec.Struct, frozen=True, gc=False):
     """The runner is alive."""
 
 
-Event = Hello | RunResult | File | Done | CollectFailed | Pong
+class Needed(msgspec.Struct, frozen=True, gc=False):
+    """The container does not keep the file of this id; the job waits for ``encode_keep``."""
+
+    file_id: int
 
 
-def encode_job(job_id: int, job: Job) -> list[bytes]:
-    """Return the frames of a job, in the order in which they must be written."""
+Event = Hello | RunResult | File | Done | CollectFailed | Pong | Needed
+
+
+def encode_job(job_id: int, job: Job, files: Iterable[bytes] | None = None) -> list[bytes]:
+    """Return the frames of a job, in the order in which they must be written.
+
+    Args:
+        job_id: what the runner's answers name it by.
+        job: what to run.
+        files: frames that place its files, if some are to be kept or are kept already.
+    """
     chunks = [_frame(Request.JOB, _job_payload(job_id, job))]
-    for file in job.files:
-        chunks += _frame_with_body(Request.FILE, _U32.pack(file.mode) + _str16(file.name), file.data)
+    chunks += itertools.chain.from_iterable(map(encode_file, job.files)) if files is None else files
     for index, data in enumerate(job.inputs):
         chunks += _frame_with_body(Request.INPUT, _U32.pack(index), data)
     return chunks
+
+
+def encode_file(file: File) -> list[bytes]:
+    """Place a file for this job alone."""
+    return _frame_with_body(Request.FILE, _U32.pack(file.mode) + _str16(file.name), file.data)
+
+
+def encode_keep(file_id: int, file: File) -> list[bytes]:
+    """Place a file, and keep it under the id for jobs to come."""
+    return _frame_with_body(Request.KEEP, _U64.pack(file_id) + _U32.pack(file.mode) + _str16(file.name), file.data)
+
+
+def encode_kept(file_id: int, name: str) -> bytes:
+    """Place what is kept under the id, or be answered with ``Needed``."""
+    return _frame(Request.KEPT, _U64.pack(file_id) + _str16(name))
 
 
 def encode_cancel(job_id: int, from_index: int) -> bytes:
@@ -302,6 +336,10 @@ def _decode_collect_failed(payload: bytes) -> CollectFailed:
     return CollectFailed(payload.decode("utf-8", "replace"))
 
 
+def _decode_needed(payload: bytes) -> Needed:
+    return Needed(*_U64.unpack(payload))
+
+
 def _decode_pong(_payload: bytes) -> Pong:
     return Pong()
 
@@ -318,6 +356,7 @@ _DECODERS: dict[int, Callable[[bytes], Event]] = {
     Reply.PONG: _decode_pong,
     Reply.FATAL: _decode_fatal,
     Reply.COLLECT_FAILED: _decode_collect_failed,
+    Reply.NEEDED: _decode_needed,
 }
 
 

@@ -15,6 +15,7 @@ from evalx.errors import DockerUnavailableError
 from evalx.languages import RunStep
 from evalx.sandbox.container import LABEL_OWNER, LABEL_SCOPE, Collected, Container, ContainerSpec
 from evalx.sandbox.host import require_limits
+from evalx.sandbox.kept import KEPT_BYTES, Names
 from evalx.sandbox.pool import Pool, PoolLimits, close_docker, open_docker, toolchain_digest
 from evalx.sandbox.protocol import Job, Mode, RunResult
 from evalx.sandbox.seccomp import security_options
@@ -49,7 +50,9 @@ def container_spec(
     return ContainerSpec(
         image=settings.image_prefix + image,
         labels=labels,
-        memory_bytes=settings.cpu_slots * (settings.max_memory_bytes + RUNTIME_MEMORY_BYTES) + RUNTIME_MEMORY_BYTES,
+        memory_bytes=settings.cpu_slots * (settings.max_memory_bytes + RUNTIME_MEMORY_BYTES)
+        + RUNTIME_MEMORY_BYTES
+        + KEPT_BYTES,
         pids=settings.cpu_slots * (settings.max_processes + RUNTIME_PROCESSES) + RUNTIME_PROCESSES,
         work_bytes=settings.sandbox_work_bytes,
         work_inodes=WORK_INODES,
@@ -70,6 +73,7 @@ class SandboxRuntime:
         self._interpreters = interpreters or {}
         self._specs: dict[str, ContainerSpec] = {}
         self._slots = CpuSlots(settings.cpu_slots)
+        self._names = Names()
         self._docker: aiodocker.Docker | None = None
         self._pool: Pool | None = None
         self._digests: dict[str, str] = {}
@@ -153,13 +157,14 @@ class SandboxRuntime:
         """
         assert self._pool is not None, "start() comes first"
         want = max(1, min(job.parallel, len(job.inputs)))
+        ids = self._names.of(job)
         async with (
             self._slots.take(want, rank) as slots,
-            self._pool.acquire(self._specs[image].image) as container,
+            self._pool.acquire(self._specs[image].image, ids) as container,
         ):
             mode = self._allowed(job.mode)
             job = msgspec.structs.replace(job, parallel=len(slots), cpu=slots[0] + 1, mode=mode)
-            return await _run(container, job, on_result)
+            return await _run(container, job, ids, on_result)
 
     def _allowed(self, mode: Mode) -> Mode:
         switches = {
@@ -169,7 +174,7 @@ class SandboxRuntime:
         return mode if switches.get(mode, True) else Mode.EXEC
 
 
-async def _run(container: Container, job: Job, on_result: OnResult) -> Collected:
+async def _run(container: Container, job: Job, ids: tuple[int, ...], on_result: OnResult) -> Collected:
     cancels: list[asyncio.Task[None]] = []
 
     def forward(run: RunResult) -> None:
@@ -177,6 +182,6 @@ async def _run(container: Container, job: Job, on_result: OnResult) -> Collected
             cancels.append(asyncio.create_task(container.cancel(from_index)))
 
     try:
-        return await container.execute(job, forward)
+        return await container.execute(job, forward, ids)
     finally:
         await asyncio.gather(*cancels, return_exceptions=True)

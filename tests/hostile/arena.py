@@ -81,8 +81,8 @@ class Arena:
         self._pool = pool
         take = pool._take
 
-        async def recorded(image: str) -> Container:
-            container: Container = await take(image)
+        async def recorded(image: str, ids: tuple[int, ...] = ()) -> Container:
+            container: Container = await take(image, ids)
             if (used := _used.get()) is not None:
                 used.append(container)
             return container
@@ -94,7 +94,7 @@ class Arena:
     async def open(cls, **changes: Any) -> AsyncIterator[Arena]:
         """An arena with containers of its own, removed at the end; ``changes`` are settings."""
         registry = Registry.load()
-        settings = Settings.load(cpu_slots=SLOTS, container_cap=8, **changes)
+        settings = Settings.load(**{"cpu_slots": SLOTS, "container_cap": 8, **changes})
         runtime = SandboxRuntime(settings, registry.images)
         await runtime.start(owner=f"hostile-{os.getpid()}", warm=["sandbox-c-cpp", "sandbox-c-cpp"])
         try:

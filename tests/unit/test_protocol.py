@@ -21,6 +21,7 @@ from evalx.sandbox.protocol import (
     Hello,
     Job,
     Mode,
+    Needed,
     Pong,
     ResultFlag,
     RunResult,
@@ -105,6 +106,20 @@ def test_a_job_is_its_head_its_files_and_its_inputs():
     assert b"".join(protocol.encode_job(7, job)) == expected
 
 
+def test_a_file_may_stay_for_later_jobs():
+    file = File("dir/main", b"\x7fELF", 0o755)
+    keep = frame(0x08, struct.pack("<QI", 1 << 40, 0o755) + text16(b"dir/main") + b"\x7fELF")
+    kept = frame(0x09, struct.pack("<Q", 1 << 40) + text16(b"dir/main"))
+    assert b"".join(protocol.encode_keep(1 << 40, file)) == keep
+    assert protocol.encode_kept(1 << 40, "dir/main") == kept
+    job = Job(argv=("/box/main",), env=(), bounds=BOUNDS, files=(file, file), inputs=(b"",))
+    frames = protocol.encode_job(7, job, [keep, kept])
+    assert frames[1:3] == [keep, kept]
+    assert [frames[0], *frames[3:]] == [
+        chunk for chunk in protocol.encode_job(7, job) if chunk[4:5] in (b"\x01", b"\x03")
+    ]
+
+
 def test_small_requests():
     assert protocol.encode_ping() == frame(0x05, b"")
     assert protocol.encode_cancel(7, 2) == frame(0x04, struct.pack("<II", 7, 2))
@@ -119,6 +134,7 @@ def test_every_reply():
         + frame(0x84, struct.pack("<I", 9) + b"\x00" + b"two processes left")
         + frame(0x85, b"")
         + frame(0x87, b"not a regular file")
+        + frame(0x88, struct.pack("<Q", 1 << 40))
     )
     assert read(stream) == [
         Hello(1, 1),
@@ -139,6 +155,7 @@ def test_every_reply():
         Done(9, False, "two processes left"),
         Pong(),
         CollectFailed("not a regular file"),
+        Needed(1 << 40),
     ]
 
 
@@ -193,6 +210,7 @@ def test_what_a_program_prints_is_never_a_frame():
         (frame(0x83, struct.pack("<I", 0) + b"\xff\x00ab"), "malformed COLLECTED"),
         (frame(0x84, b"\x00"), "malformed DONE"),
         (frame(0x86, b"no memory"), "gave up: no memory"),
+        (frame(0x88, b"\x00" * 9), "malformed NEEDED"),
     ],
 )
 def test_a_breach_of_the_protocol_is_a_fault_of_the_sandbox(data: bytes, what: str):

@@ -61,7 +61,7 @@ async def test_runs_are_counted_by_how_they_started(flags: ResultFlag, label: st
 
 class _Pool:
     @asynccontextmanager
-    async def acquire(self, _image: str) -> AsyncIterator[None]:
+    async def acquire(self, _image: str, _ids: tuple[int, ...]) -> AsyncIterator[None]:
         yield
 
 
@@ -72,7 +72,7 @@ class _Pool:
 async def test_the_setting_turns_it_off(monkeypatch: pytest.MonkeyPatch, setting: str, mode: Mode, on: bool):
     seen: list[Job] = []
 
-    async def run(_container: Any, job: Job, _on_result: Any) -> Collected:
+    async def run(_container: Any, job: Job, _ids: tuple[int, ...], _on_result: Any) -> Collected:
         seen.append(job)
         return Collected((), None)
 

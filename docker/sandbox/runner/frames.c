@@ -5,7 +5,7 @@
 
 #include "bytes.h"
 
-enum { HEAD_BYTES = 5, FILE_FIXED_BYTES = 6 };
+enum { HEAD_BYTES = 5, FILE_FIXED_BYTES = 6, KEEP_FIXED_BYTES = 14, KEPT_FIXED_BYTES = 10 };
 
 static struct event bad_frame(struct parser *parser, const char *why) {
     /* Framing is lost for good after one bad frame: every later call answers the same. */
@@ -43,6 +43,8 @@ static const char *fixed_size(uint8_t type, uint32_t left, size_t *size, bool *e
     case FRAME_JOB: *size = left; return left <= MAX_JOB_BYTES ? NULL : "JOB is too large";
     case FRAME_WARM: *size = left; return left <= MAX_JOB_BYTES ? NULL : "WARM is too large";
     case FRAME_FILE: *size = FILE_FIXED_BYTES; *exact = false; return NULL;
+    case FRAME_KEEP: *size = KEEP_FIXED_BYTES; *exact = false; return NULL;
+    case FRAME_KEPT: *size = KEPT_FIXED_BYTES; *exact = false; return NULL;
     case FRAME_INPUT: *size = 4; *exact = false; return NULL;
     case FRAME_CANCEL: *size = 8; return NULL;
     case FRAME_PING: *size = 0; return NULL;
@@ -76,32 +78,53 @@ static const char *start_frame(struct parser *parser) {
     return NULL;
 }
 
+static size_t size_before_name(uint8_t type) {
+    switch (type) {
+    case FRAME_KEEP: return KEEP_FIXED_BYTES;
+    case FRAME_KEPT: return KEPT_FIXED_BYTES;
+    default: return FILE_FIXED_BYTES;
+    }
+}
+
 static struct event finish_file_name(struct parser *parser) {
     struct reader reader = {parser->fixed, parser->have, false};
-    uint32_t mode = get_u32(&reader);
+    struct event event = {.kind = EV_FILE};
+    if (parser->type != FRAME_FILE)
+        event = (struct event){.kind = parser->type == FRAME_KEEP ? EV_KEEP : EV_KEPT, .id = get_u64(&reader)};
+    if (parser->type != FRAME_KEPT)
+        event.mode = get_u32(&reader);
     size_t size = get_u16(&reader);
-    char *name = (char *)parser->fixed + FILE_FIXED_BYTES;
+    char *name = (char *)parser->fixed + size_before_name(parser->type);
     if (!name_is_safe(name, size, false))
         return bad_frame(parser, "FILE has an unsafe name");
     name[size] = '\0';
+    event.name = name;
+    if (event.kind == EV_KEPT) {
+        next_frame(parser);
+        return event;
+    }
+    event.content = event.kind == EV_KEEP ? parser->left : 0;
     parser->stage = STAGE_DATA;
-    return (struct event){.kind = EV_FILE, .mode = mode, .name = name};
+    return event;
 }
 
 static struct event expect_file_name(struct parser *parser) {
-    struct reader reader = {parser->fixed + 4, 2, false};
+    size_t fixed = size_before_name(parser->type);
+    struct reader reader = {parser->fixed + fixed - 2, 2, false};
     uint16_t size = get_u16(&reader);
     if (size > MAX_NAME_BYTES || size > parser->left)
         return bad_frame(parser, "FILE has a name longer than allowed");
+    if (parser->type == FRAME_KEPT && size != parser->left)
+        return bad_frame(parser, "KEPT has content");
     parser->left -= size;
-    expect(parser, STAGE_NAME, (size_t)FILE_FIXED_BYTES + size);
+    expect(parser, STAGE_NAME, fixed + size);
     return (struct event){.kind = EV_NONE};
 }
 
 static struct event finish_fixed(struct parser *parser) {
     struct reader reader = {parser->fixed, parser->have, false};
     struct event event = {.kind = EV_NONE};
-    if (parser->type == FRAME_FILE)
+    if (parser->type == FRAME_FILE || parser->type == FRAME_KEEP || parser->type == FRAME_KEPT)
         return expect_file_name(parser);
     if (parser->type == FRAME_INPUT) {
         parser->stage = STAGE_DATA;

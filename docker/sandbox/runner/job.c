@@ -130,7 +130,10 @@ static void begin(struct runner *r, const struct event *event) {
 static void begin_file(struct runner *r, const struct event *event) {
     if (r->job == NULL || r->job->files_left == 0)
         fatal(r, "FILE that no job has announced");
-    place_file(r, event->name, event->mode);
+    if (event->kind == EV_KEPT)
+        place_kept(r, event);
+    else
+        place_file(r, event);
 }
 
 static void begin_input(struct runner *r, const struct event *event) {
@@ -161,7 +164,9 @@ void job_handle(struct runner *r, const struct event *event) {
     bool current = r->job != NULL && r->job->spec.id == event->job_id;
     switch (event->kind) {
     case EV_JOB: begin(r, event); break;
-    case EV_FILE: begin_file(r, event); break;
+    case EV_FILE:
+    case EV_KEEP:
+    case EV_KEPT: begin_file(r, event); break;
     case EV_INPUT: begin_input(r, event); break;
     case EV_DATA: place_data(r, event); break;
     case EV_PING: outq_push_text(&r->out, FRAME_PONG, ""); break;

@@ -7,6 +7,7 @@
  *
  *   frames.c   bytes -> events, pure           job.c      the life of a job
  *   place.c    FILE and INPUT content -> files spawn.c    starting a run
+ *   kept.c     files that stay between jobs
  *   watch.c    limits while runs run           reap.c     zombies -> results
  *   procs.c    other people's processes        tree.c     hostile directories
  *   served.c   runs by a fork server           forkserver.c  the fork server, in the program's process
@@ -206,7 +207,7 @@ static void never_block(int fd) { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONB
 static void prepare(struct runner *r) {
     outq_init(&r->out);
     r->sink.fd = -1;
-    r->warm.control = -1;
+    r->warm.control = r->kept.fd = -1;
     set_inherited(r);
     never_block(STDIN_FILENO);
     never_block(STDOUT_FILENO);
@@ -218,7 +219,7 @@ static void prepare(struct runner *r) {
     r->last_heard_ns = now_ns();
     procs_resync(r);
     uint8_t hello[8], *at = put_u32(hello, PROTOCOL_VERSION);
-    put_u32(at, (r->can_serve ? FEATURE_FORK_SERVER : 0) | (warm_available() ? FEATURE_WARM_INTERPRETER : 0));
+    put_u32(at, (r->can_serve ? FEATURE_FORK_SERVER : 0) | (warm_available() ? FEATURE_WARM_INTERPRETER : 0) | FEATURE_KEPT_FILES);
     outq_push(&r->out, FRAME_HELLO, hello, sizeof hello, (struct out_part){-1, 0}, (struct out_part){-1, 0});
 }
 

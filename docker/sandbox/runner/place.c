@@ -1,5 +1,5 @@
 /*
- * Content of FILE and INPUT frames goes from the pipe straight to its file. A FILE is closed before any run may start, and no
+ * Content of FILE, KEEP and INPUT frames goes from the pipe straight to its file. A FILE is closed before any run may start, and no
  * child is ever created while one is being written: a descriptor that is open for writing in any process at fork time would
  * make execve of that file fail with ETXTBSY.
  */
@@ -11,7 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "runner.h"
+#include "bytes.h"
+#include "kept.h"
 
 /* Opens (and makes) the directory of a checked name, one part at a time; *name becomes its last part. */
 static int open_parent(int root, char **name) {
@@ -33,11 +34,21 @@ static int open_parent(int root, char **name) {
     return fd;
 }
 
-static int create(int root, const char *path, mode_t mode) {
-    char copy[MAX_NAME_BYTES + 1];
-    char *name = copy;
-    snprintf(copy, sizeof copy, "%s", path);
-    int parent = open_parent(root, &name);
+/* The directory of a name in /box, made if need be, or -1; `copy` has room for MAX_NAME_BYTES + 1, *last becomes the last part. */
+static int open_place_of(const struct runner *r, const char *name, char *copy, char **last) {
+    if (kept_is_reserved(name)) {
+        errno = EEXIST;
+        return -1;
+    }
+    snprintf(copy, MAX_NAME_BYTES + 1, "%s", name);
+    *last = copy;
+    return open_parent(r->box_fd, last);
+}
+
+static int create(const struct runner *r, const struct event *event) {
+    char copy[MAX_NAME_BYTES + 1], *name;
+    mode_t mode = (mode_t)(event->mode & 0777);
+    int parent = open_place_of(r, event->name, copy, &name);
     if (parent < 0)
         return -1;
     int fd = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
@@ -50,16 +61,45 @@ static int create(int root, const char *path, mode_t mode) {
     return fd;
 }
 
-void place_file(struct runner *r, const char *name, uint32_t mode) {
+int place_link(struct runner *r, int directory, const char *file, const char *name) {
+    char copy[MAX_NAME_BYTES + 1], *last;
+    int parent = open_place_of(r, name, copy, &last);
+    if (parent < 0)
+        return errno;
+    int error = linkat(directory, file, parent, last, 0) < 0 ? errno : 0;
+    close(parent);
+    return error;
+}
+
+static void note_error(struct job *job, int error) {
+    if (job->error == 0)
+        job->error = error;
+}
+
+void place_file(struct runner *r, const struct event *event) {
+    bool keep = event->kind == EV_KEEP && event->content <= KEPT_BYTES;
     /* A FILE that cannot be placed is not the worker's protocol error: the runs answer INTERNAL with its errno. */
-    r->sink = (struct sink){create(r->box_fd, name, (mode_t)(mode & 0777)), &r->job->error, NULL};
-    if (r->sink.fd < 0 && r->job->error == 0)
-        r->job->error = errno;
+    int fd = keep ? kept_create(r, event) : create(r, event);
+    r->sink = (struct sink){.fd = fd, .keep = keep, .error = &r->job->error};
+    if (fd < 0)
+        note_error(r->job, errno);
+}
+
+void place_kept(struct runner *r, const struct event *event) {
+    uint8_t id[8];
+    int error = 0;
+    if (kept_place(r, event, &error)) {
+        r->job->files_left--;
+        note_error(r->job, error);
+        return;
+    }
+    put_u64(id, event->id);
+    outq_push(&r->out, FRAME_NEEDED, id, sizeof id, (struct out_part){-1, 0}, (struct out_part){-1, 0});
 }
 
 void place_input(struct runner *r, struct run *run) {
     run->has_input = true;
-    r->sink = (struct sink){-1, &run->error, run};
+    r->sink = (struct sink){.fd = -1, .error = &run->error, .run = run};
     if (run->state == RUN_ANSWERED)
         return;
     run->in_fd = r->sink.fd = memfd_create("stdin", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -92,17 +132,22 @@ static void finish_input(struct runner *r, struct run *run) {
         run->state = RUN_READY;
 }
 
+static void finish_file(struct runner *r, const struct sink *sink) {
+    if (sink->fd >= 0 && sink->keep)
+        kept_settle(r, sink->fd, *sink->error);
+    else if (sink->fd >= 0)
+        close(sink->fd);
+    r->job->files_left--;
+}
+
 void place_data(struct runner *r, const struct event *event) {
     struct sink *sink = &r->sink;
     write_all(sink, event->data, event->size);
     if (!event->last)
         return;
-    if (sink->run != NULL) {
+    if (sink->run != NULL)
         finish_input(r, sink->run);
-    } else {
-        if (sink->fd >= 0)
-            close(sink->fd);
-        r->job->files_left--;
-    }
-    *sink = (struct sink){-1, NULL, NULL};
+    else
+        finish_file(r, sink);
+    *sink = (struct sink){.fd = -1};
 }

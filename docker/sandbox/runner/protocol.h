@@ -15,7 +15,7 @@
  *                                       else as 0)
  *                u8  flags              bit 0: stderr goes into the same capture as stdout (compilers)
  *                u16 runs               1 .. 4096
- *                u16 files              how many FILE frames follow
+ *                u16 files              how many FILE, KEEP and KEPT frames follow
  *                u16 parallel           bound on runs at once; 0 = start none until PARALLEL says so
  *                u16 cpu                the CPU on which the runner works and runs begin, counted from 1 through the CPUs that
  *                                       the container may use and around; 0 = any
@@ -34,7 +34,12 @@
  *                u16 collectc, collectc x str16 paths relative to the run's cwd; ending in '/' = a tree; needs runs == 1
  *                The payload is at most 128 KiB; NUL bytes inside strings are malformed.
  * 0x02 FILE      u32 mode (low 9 bits count), str16 name, rest = content of /box/<name>, owned by root. The name is relative,
- *                without empty, "." or ".." parts. Exactly `files` of them belong to a JOB.
+ *                without empty, "." or ".." parts, and not below ".kept". Exactly `files` of them, KEEP and KEPT included, belong
+ *                to a JOB.
+ * 0x08 KEEP      u64 id, u32 mode, str16 name, rest = content: a FILE that the container also keeps under this id for later jobs, as
+ *                far as KEPT_FILES and KEPT_BYTES go; what was used longest ago makes room. Replaces what the id named before.
+ * 0x09 KEPT      u64 id, str16 name: a FILE with the content and mode that are kept under the id. If there is none, the answer is
+ *                NEEDED, and a KEEP (or FILE) must follow in its place.
  * 0x03 INPUT     u32 index, rest = stdin of run `index`. Exactly `runs` of them belong to a JOB, cancelled ones included. FILE
  *                and INPUT may come in any order; a run starts when all FILEs and its own INPUT are there.
  * 0x04 CANCEL    u32 job_id, u32 from_index: runs with index >= from_index are not started, running ones are killed; both are
@@ -49,7 +54,7 @@
  * Runner -> worker
  * ----------------
  * 0x81 HELLO     u32 version (1), u32 features (bit 0: a fork server is installed, bit 1: a warm interpreter
- *                is). First frame, sent at start.
+ *                is, bit 2: KEEP and KEPT are known). First frame, sent at start.
  * 0x82 RESULT    u32 index
  *                u8  outcome     enum outcome below. CANCELLED and INTERNAL stand above all, then
  *                                OUTPUT > MEMORY > CPU > WALL > SIGNALED / EXITED
@@ -65,6 +70,7 @@
  *                with code 0.
  * 0x87 COLLECT_FAILED  text: something asked for is missing, not a regular file with one link, too deep, too many or too large.
  *                No COLLECTED is sent then.
+ * 0x88 NEEDED    u64 id of a KEPT: nothing is kept under it, and the job waits for it.
  * 0x84 DONE      u32 job_id, u8 clean, text. clean 1: reset done and verified, the container may take the next job. clean 0: it
  *                must be destroyed; text says why.
  * 0x85 PONG      empty.
@@ -78,6 +84,7 @@
 #define PROTOCOL_VERSION 1u
 #define FEATURE_FORK_SERVER 1u
 #define FEATURE_WARM_INTERPRETER 2u
+#define FEATURE_KEPT_FILES 4u
 
 #define MAX_FRAME_BYTES (64u << 20)
 /* Two streams and the head of a RESULT must fit into one frame. */
@@ -89,6 +96,9 @@
 #define MAX_NAME_BYTES 4096u
 #define MAX_COLLECT_FILES 4096u
 #define MAX_COLLECT_DEPTH 16u
+/* More programs than usually take turns in a container, and room for them: a C++ program has 0.6 to 3 MB. */
+#define KEPT_FILES 8u
+#define KEPT_BYTES (16u << 20)
 
 enum frame_type {
     FRAME_JOB = 0x01,
@@ -98,6 +108,8 @@ enum frame_type {
     FRAME_PING = 0x05,
     FRAME_PARALLEL = 0x06,
     FRAME_WARM = 0x07,
+    FRAME_KEEP = 0x08,
+    FRAME_KEPT = 0x09,
     FRAME_HELLO = 0x81,
     FRAME_RESULT = 0x82,
     FRAME_COLLECTED = 0x83,
@@ -105,6 +117,7 @@ enum frame_type {
     FRAME_PONG = 0x85,
     FRAME_FATAL = 0x86,
     FRAME_COLLECT_FAILED = 0x87,
+    FRAME_NEEDED = 0x88,
 };
 
 enum job_mode { MODE_EXEC = 0, MODE_FORK_SERVER = 1, MODE_WARM_INTERPRETER = 2 };

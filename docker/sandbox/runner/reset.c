@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "kept.h"
 #include "procs.h"
 #include "tree.h"
 #include "warm.h"
@@ -126,9 +127,13 @@ static void reset_places(struct runner *r) {
     const struct { int fd; const char *name; } places[] = {
         {r->box_fd, "/box"}, {r->work_fd, "/scratch"}, {r->tmp_fd, "/tmp"}, {r->shm_fd, "/dev/shm"}, {r->mqueue_fd, "/dev/mqueue"},
     };
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
-        if (places[i].fd >= 0 && (!tree_empty(places[i].fd) || !tree_is_empty(places[i].fd)))
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        const char *but = i == 0 ? KEPT_DIRECTORY : NULL;
+        if (places[i].fd >= 0 && (!tree_empty(places[i].fd, but) || !tree_is_empty(places[i].fd, but)))
             mark_dirty(r, "%s is not empty", places[i].name);
+    }
+    if (!kept_verify(r))
+        mark_dirty(r, "kept files are not as they were placed");
 }
 
 void reset(struct runner *r) {
@@ -152,7 +157,7 @@ void remove_cwd(struct runner *r, const struct run *run) {
         return;
     int fd = openat(r->work_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd >= 0) {
-        tree_empty(fd);
+        tree_empty(fd, NULL);
         close(fd);
     }
     unlinkat(r->work_fd, name, AT_REMOVEDIR); /* what is left is found by the reset */

@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "frames.h"
@@ -112,9 +113,23 @@ struct cgroup {
     int usage_fd, stat_fd, cpu_fd;
 };
 
-/* Where the content of the current FILE or INPUT goes. */
+/* kept.c: in the order of use, oldest first. */
+struct kept {
+    uint64_t id, size;
+    struct stat placed; /* when its content was complete */
+};
+
+struct kept_files {
+    int fd; /* of their directory, -1 before the first */
+    unsigned count;
+    uint64_t bytes;
+    struct kept files[KEPT_FILES];
+};
+
+/* Where the content of the current FILE, KEEP or INPUT goes. */
 struct sink {
     int fd;     /* -1: content is dropped */
+    bool keep;  /* of a KEEP */
     int *error; /* gets the errno of a failed write */
     struct run *run; /* of an INPUT, else NULL */
 };
@@ -134,6 +149,7 @@ struct runner {
     struct warm warm;
     pid_t last_pid;     /* procs.c: last pid of this namespace that the runner knows of */
     bool strangers;     /* procs.c: somebody else has created processes */
+    struct kept_files kept;
     char dirty[160];    /* why this container must not be used again, "" */
     struct parser parser;
     struct outq out;
@@ -156,8 +172,11 @@ void job_answer(struct runner *r, struct run *run, enum outcome outcome);
 void job_activate(struct job *job, struct run *run);
 void job_deactivate(struct job *job, struct run *run);
 
-/* place.c: content of FILE and INPUT frames goes straight to files, never through the runner's memory. */
-void place_file(struct runner *r, const char *name, uint32_t mode);
+/* place.c: content of FILE, KEEP and INPUT frames goes straight to files, never through the runner's memory. */
+void place_file(struct runner *r, const struct event *event); /* FILE, KEEP */
+void place_kept(struct runner *r, const struct event *event);
+/* A link in /box to an open directory's file: 0 or errno. */
+int place_link(struct runner *r, int directory, const char *file, const char *name);
 void place_input(struct runner *r, struct run *run);
 void place_data(struct runner *r, const struct event *event);
 

@@ -301,8 +301,8 @@ static void count(struct runner *r, const struct proc *proc, void *argument) {
 static void sweep(struct runner *r) {
     if (r->job->active != NULL)
         return;
-    tree_empty(r->tmp_fd);
-    tree_empty(r->shm_fd);
+    tree_empty(r->tmp_fd, NULL);
+    tree_empty(r->shm_fd, NULL);
     procs_resync(r);
 }
 

@@ -39,6 +39,7 @@ int tree_each(int fd, int (*visit)(int fd, const char *name, void *argument), vo
 
 struct removal {
     int top;
+    const char *but; /* spared in top */
     uint64_t removed, moved; /* by the current pass */
     uint64_t next_name;
 };
@@ -70,12 +71,14 @@ static void hollow(struct removal *removal, int fd) {
     do {
         before = removal->removed + removal->moved;
         tree_each(fd, move_up, removal);
-    } while (removal->removed + removal->moved != before && !tree_is_empty(fd));
+    } while (removal->removed + removal->moved != before && !tree_is_empty(fd, NULL));
 }
+
+static bool is_spared(const char *name, const char *but) { return but != NULL && strcmp(name, but) == 0; }
 
 static int remove_entry(int top, const char *name, void *argument) {
     struct removal *removal = argument;
-    if (unlink_any(removal, top, name))
+    if (is_spared(name, removal->but) || unlink_any(removal, top, name))
         return 0;
     int fd = openat(top, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
@@ -86,9 +89,9 @@ static int remove_entry(int top, const char *name, void *argument) {
     return 0;
 }
 
-bool tree_empty(int fd) {
-    struct removal removal = {.top = fd};
-    while (!tree_is_empty(fd)) {
+bool tree_empty(int fd, const char *but) {
+    struct removal removal = {.top = fd, .but = but};
+    while (!tree_is_empty(fd, but)) {
         uint64_t before = removal.removed;
         tree_each(fd, remove_entry, &removal);
         if (removal.removed == before)
@@ -98,8 +101,9 @@ bool tree_empty(int fd) {
 }
 
 static int stop(int fd, const char *name, void *argument) {
-    (void)fd, (void)name, (void)argument;
-    return 1;
+    const char *const *but = argument;
+    (void)fd;
+    return !is_spared(name, *but);
 }
 
-bool tree_is_empty(int fd) { return tree_each(fd, stop, NULL) == 0; }
+bool tree_is_empty(int fd, const char *but) { return tree_each(fd, stop, &but) == 0; }

@@ -29,7 +29,15 @@ static void each(const char *directory, int (*is_fine)(const char *), const char
 }
 
 static int nothing(const char *name) { return *name == '\0'; }
-static int the_spy(const char *name) { return strcmp(name, "spy") == 0; }
+
+/* Its own program, and where the runner keeps those of others: closed to all but root. */
+static int the_spy(const char *name) {
+    struct stat st;
+    if (strcmp(name, ".kept") == 0)
+        return stat("/box/.kept", &st) == 0 && st.st_mode == (S_IFDIR | 0700) && st.st_uid == 0;
+    return strcmp(name, "spy") == 0;
+}
+
 static int my_directory(const char *name) { return strtol(name, NULL, 10) == (long)getuid(); }
 
 /* The runner, the spy, and an interpreter that waits for its work: root's, and with no files but its own. */

@@ -16,6 +16,8 @@ enum { FRAME_HEAD_BYTES = 5, FILLER_BYTES = (256 << 10) + FRAME_HEAD_BYTES };
 struct account {
     uint8_t *bytes;
     size_t size, room, whole; /* whole: the part that consists of complete frames */
+    size_t announced; /* of a KEEP: the size when its content will be there */
+    bool counted;
     const char *bad;
 };
 
@@ -44,19 +46,31 @@ static void put_whole(struct account *account, uint8_t type, const uint8_t *fixe
 }
 
 static void put_file(struct account *account, const struct event *event) {
-    uint8_t fixed[6];
+    static const uint8_t types[] = {[EV_FILE] = FRAME_FILE, [EV_KEEP] = FRAME_KEEP, [EV_KEPT] = FRAME_KEPT};
+    uint8_t fixed[14], *at = fixed;
     size_t size = strlen(event->name);
     ALWAYS(is_plain_path(event->name, size));
-    put_u16(put_u32(fixed, event->mode), (uint16_t)size);
-    open_frame(account, FRAME_FILE, fixed, sizeof fixed);
+    if (event->kind != EV_FILE)
+        at = put_u64(at, event->id);
+    if (event->kind != EV_KEPT)
+        at = put_u32(at, event->mode);
+    at = put_u16(at, (uint16_t)size);
+    open_frame(account, types[event->kind], fixed, (size_t)(at - fixed));
     append(account, event->name, size);
+    if (event->kind == EV_KEPT)
+        close_frame(account);
+    account->announced = account->size + event->content;
+    account->counted = event->kind == EV_KEEP;
 }
 
 static void put_data(struct account *account, const struct event *event) {
     ALWAYS(account->whole < account->size);
     append(account, event->data, event->size);
-    if (event->last)
-        close_frame(account);
+    if (!event->last)
+        return;
+    ALWAYS(!account->counted || account->size == account->announced);
+    account->counted = false;
+    close_frame(account);
 }
 
 static void decode(const struct event *event) {
@@ -85,7 +99,9 @@ static void put_event(struct account *account, const struct event *event) {
     switch (event->kind) {
     case EV_JOB: put_whole(account, FRAME_JOB, event->data, event->size); decode(event); break;
     case EV_WARM: put_whole(account, FRAME_WARM, event->data, event->size); decode(event); break;
-    case EV_FILE: put_file(account, event); break;
+    case EV_FILE:
+    case EV_KEEP:
+    case EV_KEPT: put_file(account, event); break;
     case EV_DATA: put_data(account, event); break;
     case EV_BAD: ALWAYS(event->bad != NULL); account->bad = event->bad; break;
     case EV_NONE: break;

@@ -44,6 +44,11 @@ COMPILE = Job(
 )
 #: One string more than allowed.
 MANY = Job(argv=("",) * 4097, env=(), bounds=BOUNDS)
+KEPT = [
+    b"".join(protocol.encode_keep(7, File("main", b"\x7fELF", 0o755))),
+    b"".join(protocol.encode_keep(8, File("lib/a.so", b""))),
+    protocol.encode_kept((1 << 64) - 1, "lib/b.so"),
+]
 SMALL = [protocol.encode_ping(), protocol.encode_cancel(7, 1), protocol.encode_parallel(7, 3)]
 MARKED = b"A=b\0LD_PRELOAD=/opt/evalx/forkserver.so\0EVALX_FORK_SERVER=1\0"
 
@@ -68,8 +73,10 @@ def built(stream: bytes) -> bytes:
 def seeds() -> dict[str, list[bytes]]:
     """Inputs of each target, in the form that is described there."""
     jobs = [b"".join(protocol.encode_job(7, job)) for job in (TESTS, COMPILE)]
-    streams = [*jobs, jobs[0] + b"".join(SMALL) + jobs[1], *SMALL]
+    streams = [*jobs, jobs[0] + b"".join(SMALL) + jobs[1], *SMALL, *KEPT, b"".join(KEPT)]
     lies = [struct.pack("<IB", 0, 5), struct.pack("<IB", (64 << 20) + 1, 2), struct.pack("<IBIH", 9, 2, 0, 500)]
+    lies += [struct.pack("<IBQH", 12, 9, 7, 0) + b"x", struct.pack("<IBQHc", 12, 9, 7, 1, b"/")]
+    lies += [struct.pack("<IBQH", 13, 9, 7, 1) + b"xy", struct.pack("<IBQIH", 16, 8, 7, 0, 2) + b"x"]
     request = struct.pack("<I28s", 1, b"/scratch/400001")
     answer = struct.pack("<I", 5)
     return {

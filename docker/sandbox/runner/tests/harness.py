@@ -30,8 +30,8 @@ PROBE = f"/opt/evalx/programs/probe{SUFFIX}"
 TRIVIAL = f"/opt/evalx/programs/trivial{SUFFIX}"
 
 EXITED, SIGNALED, CPU, WALL, MEMORY, OUTPUT, CANCELLED, INTERNAL = range(8)
-JOB, FILE, INPUT, CANCEL, PING, PARALLEL = range(1, 7)
-HELLO, RESULT, COLLECTED, DONE, PONG, FATAL, COLLECT_FAILED = range(0x81, 0x88)
+JOB, FILE, INPUT, CANCEL, PING, PARALLEL, WARM, KEEP, KEPT = range(1, 10)
+HELLO, RESULT, COLLECTED, DONE, PONG, FATAL, COLLECT_FAILED, NEEDED = range(0x81, 0x89)
 MIB = 1 << 20
 
 # The kernel counts RLIMIT_NPROC per uid over the whole machine: no two runners may share uids.
@@ -49,6 +49,16 @@ def frame(kind: int, payload: bytes = b"") -> bytes:
     return struct.pack("<IB", len(payload) + 1, kind) + payload
 
 
+def keep(file_id: int, name: str, data: bytes, mode: int = 0o755) -> bytes:
+    """A KEEP."""
+    return frame(KEEP, struct.pack("<QI", file_id, mode) + str16(name) + data)
+
+
+def kept(file_id: int, name: str) -> bytes:
+    """A KEPT."""
+    return frame(KEPT, struct.pack("<Q", file_id) + str16(name))
+
+
 @dataclass
 class Job:
     """A JOB with its inputs and files; times in seconds, sizes in bytes."""
@@ -56,6 +66,8 @@ class Job:
     argv: list[str]
     inputs: list[bytes] = field(default_factory=lambda: [b""])
     files: list[tuple[str, int, bytes]] = field(default_factory=list)
+    #: Frames that stand for a FILE each.
+    kept: list[bytes] = field(default_factory=list)
     job_id: int = 1
     mode: int = MODE
     merge: bool = False
@@ -75,8 +87,9 @@ class Job:
 
     def head(self) -> bytes:
         """The JOB frame."""
+        files = len(self.files) + len(self.kept)
         numbers = struct.pack(
-            "<IBBHHHHQQQQQQQIQ", self.job_id, self.mode, int(self.merge), len(self.inputs), len(self.files),
+            "<IBBHHHHQQQQQQQIQ", self.job_id, self.mode, int(self.merge), len(self.inputs), files,
             self.parallel, self.on_cpu, int(self.cpu * 1e9), int(self.wall * 1e9), self.memory, self.address_space,
             self.output, self.output + 1 if self.file_bytes is None else self.file_bytes, self.stack,
             self.processes, self.collect_max,
@@ -90,7 +103,7 @@ class Job:
         """All frames of the job in one piece."""
         files = [frame(FILE, struct.pack("<I", mode) + str16(name) + data) for name, mode, data in self.files]
         inputs = [frame(INPUT, struct.pack("<I", i) + data) for i, data in enumerate(self.inputs)]
-        return self.head() + b"".join(files) + b"".join(inputs)
+        return self.head() + b"".join(files + self.kept) + b"".join(inputs)
 
 
 @dataclass
@@ -117,6 +130,7 @@ class Report:
     results: list[Result] = field(default_factory=list)
     collected: dict[bytes, tuple[int, bytes]] = field(default_factory=dict)
     failed: str | None = None
+    needed: list[int] = field(default_factory=list)
     clean: bool = False
     why: str = ""
     order: list[int] = field(default_factory=list)
@@ -145,6 +159,8 @@ class Sandbox:
         self.root = Path(tempfile.mkdtemp(prefix="runner-test-"))
         self.uid_base = next(_uid_bases)
         self.buffer = bytearray()
+        #: What is sent for a NEEDED.
+        self.stock: dict[int, bytes] = {}
         enter = [
             HERE / "enter.sh",
             self.root,
@@ -165,7 +181,7 @@ class Sandbox:
         assert self.process.stdout is not None
         self.stdin, self.stdout = self.process.stdin, self.process.stdout
         kind, payload = self.read()
-        assert (kind, payload) == (HELLO, struct.pack("<II", 1, 1)), (kind, payload)
+        assert (kind, payload) == (HELLO, struct.pack("<II", 1, 1 | 4)), (kind, payload)
 
     def __enter__(self) -> Sandbox:
         return self
@@ -237,6 +253,9 @@ class Sandbox:
                 report.collected[payload[6 : 6 + size]] = (mode, payload[6 + size :])
             elif kind == COLLECT_FAILED:
                 report.failed = payload.decode()
+            elif kind == NEEDED:
+                report.needed.append(int.from_bytes(payload, "little"))
+                self.send(self.stock[report.needed[-1]])
             elif kind == FATAL:
                 raise AssertionError("FATAL: " + payload.decode())
             elif kind == DONE:

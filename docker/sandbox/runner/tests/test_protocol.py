@@ -14,6 +14,8 @@ from harness import (
     FILE,
     INPUT,
     JOB,
+    KEEP,
+    KEPT,
     PARALLEL,
     PING,
     PONG,
@@ -21,6 +23,8 @@ from harness import (
     Job,
     Sandbox,
     frame,
+    keep,
+    kept,
     str16,
 )
 
@@ -77,6 +81,17 @@ MALFORMED = {
     "file with a long name": changed(files=[("a" * 5000, 0, b"")]),
     "file with a lying name": raw_job(files=1) + frame(FILE, struct.pack("<IH", 0, 500) + b"x"),
     "short file": raw_job(files=1) + frame(FILE, b"x"),
+    "keep without a job": keep(1, "x", b""),
+    "keep too many": EMPTY.head() + keep(1, "x", b""),
+    "keep upwards": changed(kept=[keep(1, "../x", b"")]),
+    "keep with a lying name": raw_job(files=1) + frame(KEEP, struct.pack("<QIH", 1, 0, 500) + b"x"),
+    "short keep": raw_job(files=1) + frame(KEEP, b"x" * 13),
+    "kept without a job": kept(1, "x"),
+    "kept too many": EMPTY.head() + kept(1, "x"),
+    "kept upwards": changed(kept=[kept(1, "../x")]),
+    "kept with content": changed(kept=[frame(KEPT, struct.pack("<Q", 1) + str16("x") + b"y")]),
+    "kept with a lying name": raw_job(files=1) + frame(KEPT, struct.pack("<QH", 1, 500) + b"x"),
+    "short kept": raw_job(files=1) + frame(KEPT, b"x" * 9),
     "input without a job": frame(INPUT, struct.pack("<I", 0)),
     "input out of range": EMPTY.head() + frame(INPUT, struct.pack("<I", 1)),
     "input twice": Job(["/bin/true"], inputs=[b"", b""]).head() + frame(INPUT, struct.pack("<I", 0)) * 2,
@@ -105,7 +120,9 @@ class Malformed(unittest.TestCase):
         noise = random.Random(5)
         for _ in range(10):
             sandbox = Sandbox()
-            data = bytearray(Job([PROBE, "cat"], inputs=[b"a" * 50] * 3, files=[("f", 0o644, b"x" * 40)]).frames())
+            job = Job([PROBE, "cat"], inputs=[b"a" * 50] * 3, files=[("f", 0o644, b"x" * 40)])
+            job.kept = [keep(5, "g", b"y" * 40), kept(5, "h")]
+            data = bytearray(job.frames())
             for _ in range(4):
                 data[noise.randrange(len(data))] = noise.randrange(256)
             sandbox.send(bytes(data))
@@ -123,7 +140,9 @@ class Life(unittest.TestCase):
 
     def test_frames_in_single_bytes(self) -> None:
         with Sandbox() as sandbox:
-            for byte in Job([PROBE, "cat"], inputs=[b"abc"], files=[("d/f", 0o644, b"x" * 40)]).frames():
+            job = Job([PROBE, "cat"], inputs=[b"abc"], files=[("d/f", 0o644, b"x" * 40)])
+            job.kept = [keep(5, "d/g", b"y" * 40), kept(5, "h")]
+            for byte in job.frames():
                 sandbox.send(bytes([byte]))
             self.assertEqual(sandbox.finish().one.stdout, b"abc")
 

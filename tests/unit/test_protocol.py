@@ -113,11 +113,10 @@ def test_a_file_may_stay_for_later_jobs():
     assert b"".join(protocol.encode_keep(1 << 40, file)) == keep
     assert protocol.encode_kept(1 << 40, "dir/main") == kept
     job = Job(argv=("/box/main",), env=(), bounds=BOUNDS, files=(file, file), inputs=(b"",))
-    frames = protocol.encode_job(7, job, [keep, kept])
-    assert frames[1:3] == [keep, kept]
-    assert [frames[0], *frames[3:]] == [
-        chunk for chunk in protocol.encode_job(7, job) if chunk[4:5] in (b"\x01", b"\x03")
-    ]
+    placed = frame(0x02, struct.pack("<I", 0o755) + text16(b"dir/main") + b"\x7fELF") * 2
+    plain = b"".join(protocol.encode_job(7, job))
+    assert plain.count(placed) == 1
+    assert b"".join(protocol.encode_job(7, job, [keep, kept])) == plain.replace(placed, keep + kept)
 
 
 def test_small_requests():

@@ -22,6 +22,9 @@ STAGE_SECONDS = Histogram(
 CACHE_LOOKUPS = Counter("evalx_cache_lookups", "Cache look-ups", ["level", "outcome"], registry=REGISTRY)
 REDIS_AVAILABLE = Gauge("evalx_redis_available", "1 while Redis answers, 0 while memory stands in", registry=REGISTRY)
 LEASES = Counter("evalx_leases", "Leases: awaited, taken over from the dead, lost", ["event"], registry=REGISTRY)
+GAPS = Counter(
+    "evalx_record_gaps", "Gaps in a partition: dropped by the consumer, or real", ["kind"], registry=REGISTRY
+)
 POOL_CONTAINERS = Gauge("evalx_pool_containers", "Sandbox containers of this worker", registry=REGISTRY)
 POOL_STARTS = Counter("evalx_pool_starts", "Sandbox containers started", ["image"], registry=REGISTRY)
 POOL_DESTROYED = Counter("evalx_pool_destroyed", "Sandbox containers removed", ["image", "reason"], registry=REGISTRY)

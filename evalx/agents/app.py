@@ -1,4 +1,4 @@
-"""The Faust app: one agent that hands records to intake, and what must happen when partitions come and go.
+"""The Faust app: one agent that hands records on to intake, and what must happen when partitions come and go.
 
 Why it is set up as it is
 =========================
@@ -25,11 +25,12 @@ import structlog
 from faust.types import TP
 
 from evalx.agents.assignor import assignor_of
-from evalx.agents.intake import Intake
+from evalx.agents.continuity import Continuity
 from evalx.agents.lag import CLIENT_PREFIX
 from evalx.agents.lanes import Lanes
 from evalx.agents.records import Record
 from evalx.agents.sequencer import Sequencer
+from evalx.agents.source import ConsumerSource
 from evalx.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -110,10 +111,19 @@ class Partitions:
     """What this worker holds, and what must happen when that changes."""
 
     def __init__(
-        self, app: Any, flow: ConsumerFlow, lanes: Lanes[Record], sequencer: Sequencer[Record], wait_idle: Any
+        self,
+        app: Any,
+        flow: ConsumerFlow,
+        source: ConsumerSource,
+        continuity: Continuity,
+        lanes: Lanes[Record],
+        sequencer: Sequencer[Record],
+        wait_idle: Any,
     ) -> None:
         self._app = app
         self._flow = flow
+        self._source = source
+        self._continuity = continuity
         self._lanes = lanes
         self._sequencer = sequencer
         self._wait_idle = wait_idle
@@ -122,6 +132,7 @@ class Partitions:
         """Drop what is queued, give what is being judged a moment, commit what has finished, forget the rest."""
         partitions = set(revoked)
         self._flow.assigned -= partitions
+        self._continuity.end(partitions)
         dropped = self._lanes.drop(partitions)
         finished = await self._wait_idle(REVOKE_WAIT_S)
         await self.commit(partitions)
@@ -131,10 +142,12 @@ class Partitions:
     async def on_assigned(self, _app: Any, assigned: Iterable[TP], **_kwargs: Any) -> None:
         """Start afresh: the consumer reads again from what is committed, with nothing held back."""
         self._flow.assigned = set(assigned)
+        self._continuity.prepare(self._flow.assigned)
         self._lanes.drop(self._flow.assigned)
         self._sequencer.revoke(self._flow.assigned)
         for partition in self._flow.assigned:
             self._flow.release(partition)
+        self._continuity.begin(await self._source.starts(self._flow.assigned))
         log.info("partitions_assigned", partitions=sorted(tp.partition for tp in self._flow.assigned))
 
     async def commit(self, partitions: Iterable[TP]) -> None:
@@ -144,13 +157,13 @@ class Partitions:
             await self._app.consumer._commit(offsets)
 
 
-def subscribe(app: Any, settings: Settings, intake: Intake, partitions: Partitions) -> None:
+def subscribe(app: Any, settings: Settings, continuity: Continuity, partitions: Partitions) -> None:
     """Add the one agent, and listen for partitions that come and go."""
     topic = app.topic(settings.topic_submissions, key_type=bytes, value_type=bytes, internal=False)
 
     async def take_submissions(stream: Any) -> None:
         async for event in stream.noack().events():
-            intake.take(event)
+            continuity.take(event.message.tp, event.message.offset, event)
 
     app.agent(topic, name="evalx.intake", concurrency=1)(take_submissions)
     # Signals keep only weak references unless told otherwise.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from typing import Any, Self, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -90,7 +90,7 @@ class TopicReader:
         found = (await self.ask(self._consumer.offsets_for_times({place: since_ms})))[place]
         return None if found is None else int(found.offset)
 
-    async def scan(self, partition: int, start: int, end: int) -> AsyncIterator[Any]:
+    async def scan(self, partition: int, start: int, end: int) -> AsyncGenerator[Any, None]:
         """The records of one partition from ``start`` to before ``end``, which must not lie behind its end."""
         place = TopicPartition(self.topic, partition)
         self._consumer.assign([place])

@@ -32,6 +32,7 @@ from typing import Any
 import structlog
 
 from evalx.agents.app import ConsumerFlow, Partitions, create_app, subscribe
+from evalx.agents.continuity import Continuity
 from evalx.agents.folder import WorkerFolder, remove_left_folders
 from evalx.agents.health import Board, HealthServer, end_by_force_after
 from evalx.agents.intake import Intake
@@ -42,6 +43,7 @@ from evalx.agents.publisher import Publisher
 from evalx.agents.pulse import Pulse
 from evalx.agents.records import Record
 from evalx.agents.sequencer import Sequencer
+from evalx.agents.source import ConsumerSource
 from evalx.agents.standstill import Work, allowance_s
 from evalx.agents.topics import TopicAdmin
 from evalx.cache.claims import Claims
@@ -106,10 +108,12 @@ class Worker:
             self._lanes, self._sequencer, self._engine, claims, self._publisher, self.name, self._pulse, self._progress
         )
         intake = Intake(registry.rules(settings), self._lanes, self._sequencer, self._lane_of)
+        source = ConsumerSource(self._app, settings)
+        continuity = self._continuity = Continuity(source, intake.take)
         partitions = self._partitions = Partitions(
-            self._app, self._flow, self._lanes, self._sequencer, self._pipeline.wait_idle
+            self._app, self._flow, source, continuity, self._lanes, self._sequencer, self._pipeline.wait_idle
         )
-        subscribe(self._app, settings, intake, partitions)
+        subscribe(self._app, settings, continuity, partitions)
         self._images = list(registry.images)
         self._board = Board()
         self._health = HealthServer(settings, self.name, self._board)
@@ -188,6 +192,7 @@ class Worker:
         await self._reaper.start()
         await self._publisher.start()
         self._places = [asyncio.create_task(self._pipeline.run_place()) for _ in range(self._settings.concurrency)]
+        await self._continuity.start()
         await self._app.start()
         self._board.phase = "judging"
         log.info("worker_started", worker=self.name, places=len(self._places))
@@ -219,6 +224,7 @@ class Worker:
         """The tasks that run until the worker stops."""
         places = [("a place", place) for place in self._places]
         parts = [("the lease", self._lease.task), ("the reaper", self._reaper.task), ("the pool", self._sandbox.keeper)]
+        parts.append(("the watch on gaps", self._continuity.task))
         return [*places, *parts, ("the leases", self._keeper.task), ("the pulse", self._pulse.task)]
 
     def _work(self) -> Work:
@@ -264,6 +270,7 @@ class Worker:
         await self._store.close()
 
     async def _stop_app(self) -> None:
+        await self._continuity.stop()
         if self._app.started:
             await self._app.stop()
 

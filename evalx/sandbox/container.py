@@ -164,7 +164,7 @@ class Container:
 
     @classmethod
     async def _start(cls, docker: aiodocker.Docker, spec: ContainerSpec, uid_base: int) -> Container:
-        handle = await docker.containers.create(spec.create_options(uid_base))
+        handle = await _create(docker, spec.create_options(uid_base))
         stream = handle.attach(stdin=True, stdout=True, stderr=True)
         container = cls(spec, handle, stream)
         try:
@@ -362,3 +362,15 @@ class Container:
         # Runs of a fork server or an interpreter that turns out to be unusable are done once more.
         rounds *= 1 if job.mode is Mode.EXEC else 2
         return rounds * job.bounds.wall_time_ms / 1000 + JOB_GRACE_S
+
+
+async def _create(docker: aiodocker.Docker, options: dict[str, Any]) -> Any:
+    """Create a container. A daemon that was asked goes on when we are cancelled, so what it made must be removed."""
+    creating = asyncio.ensure_future(docker.containers.create(options))
+    try:
+        return await asyncio.shield(creating)
+    except asyncio.CancelledError:
+        with contextlib.suppress(aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError):
+            async with asyncio.timeout(KILL_TIMEOUT_S):
+                await (await creating).delete(force=True)
+        raise

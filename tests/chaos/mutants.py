@@ -100,6 +100,17 @@ def pause_partitions() -> None:
     ConsumerFlow.release = release  # type: ignore[method-assign]
 
 
+def no_continuity() -> None:
+    """Believes that the consumer hands on every record that it has fetched."""
+    from evalx.agents.continuity import Continuity
+
+    def take(self: Any, _partition: Any, _offset: int, record: Any) -> None:
+        self._hand_on(record)
+
+    Continuity.take = take  # type: ignore[method-assign]
+    Continuity.look = lambda _self: None  # type: ignore[method-assign]
+
+
 MUTANTS: dict[str, Callable[[], None]] = {
     "plain-concurrency": plain_concurrency,
     "ack-before-publish": ack_before_publish,
@@ -107,6 +118,7 @@ MUTANTS: dict[str, Callable[[], None]] = {
     "swallowed-dead-letter": swallowed_dead_letter,
     "no-lease-renewal": no_lease_renewal,
     "pause-partitions": pause_partitions,
+    "no-continuity": no_continuity,
 }
 
 #: Seconds between two looks at the loop, and of CPU time between them that is worth a line: many times what is usual.
@@ -169,11 +181,27 @@ def watch_loops() -> None:
     AIOKafkaConsumerThread.on_start = watched(AIOKafkaConsumerThread.on_start)  # type: ignore[method-assign]
 
 
+def drop_records(share: float = 0.1) -> None:
+    """A consumer that drops some of what it has fetched: no mutant, what close rebalances make of Faust."""
+    import random
+
+    from evalx.agents.continuity import Continuity
+
+    take = Continuity.take
+
+    def sometimes(self: Any, partition: Any, offset: int, record: Any) -> None:
+        if random.random() >= share:
+            take(self, partition, offset, record)
+
+    Continuity.take = sometimes  # type: ignore[method-assign]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--short-sessions", action="store_true")
     parser.add_argument("--provoke-bug", action="store_true")
     parser.add_argument("--watch-loops", action="store_true")
+    parser.add_argument("--drop-records", action="store_true")
     parser.add_argument("--mutant", choices=sorted(MUTANTS))
     chosen = parser.parse_args()
     if chosen.short_sessions:
@@ -185,6 +213,8 @@ def main() -> None:
     if chosen.mutant is not None:
         MUTANTS[chosen.mutant]()
         print(f"this worker is the mutant {chosen.mutant}", file=sys.stderr)
+    if chosen.drop_records:
+        drop_records()
     from evalx.cli import main as evalx
 
     sys.argv = ["evalx", "worker"]

@@ -168,6 +168,21 @@ async def test_members_come_and_go(open_scene: OpenScene, partitions: int):
         await scene.verify()
 
 
+@pytest.mark.kills("no-continuity")
+async def test_a_consumer_that_drops_records(open_scene: OpenScene):
+    """One in ten of the records that were fetched never arrives, in the middle and at the end of partitions.
+
+    Kills the mutant `no-continuity`: what was dropped is committed past by the next record, or never judged.
+    """
+    async with open_scene("dropped") as scene:
+        scene.extra = ["--drop-records"]
+        worker, _ = await scene.workers(2)
+        await scene.load.pour(20, scene.size.pick(4, 60))
+        await scene.answered()
+        guarantee(worker.events("records_dropped_by_the_consumer"), "nothing was dropped")
+        await scene.verify()
+
+
 def widest_gap(scene: Scene, begin: float, end: float) -> float:
     """Seconds without any first answer, at most."""
     times = sorted([begin, *(at for at in scene.topics.first_answer.values() if begin <= at <= end), end])

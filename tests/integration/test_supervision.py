@@ -23,8 +23,9 @@ def nap(seconds: float) -> Document:
     return submission("python", "nap", tests=tests, limits={"wall_time_ms": 60_000}, cache="bypass")
 
 
-def check_nothing_left(worker: Worker) -> None:
-    assert not sandboxes(owner=worker.name)
+async def check_nothing_left(worker: Worker) -> None:
+    # The daemon answers that a removal is in progress, and then it takes a moment.
+    await eventually(lambda: not sandboxes(owner=worker.name), "its containers are gone", 10)
     assert not list(worker.temp.iterdir()), "files of the worker are left"
 
 
@@ -41,7 +42,7 @@ async def test_sigterm_while_it_starts(open_topics: OpenTopics, services: Servic
         await asyncio.sleep(delay_s)
         code, seconds = await worker.stop()
         assert (code, seconds < STOP_LIMIT_S) == (0, True), worker.log.read_text()
-        check_nothing_left(worker)
+        await check_nothing_left(worker)
 
 
 @pytest.mark.parametrize("delay_s", [0.5, 3.0])
@@ -57,7 +58,7 @@ async def test_sigterm_in_a_rebalance(open_topics: OpenTopics, services: Service
         await asyncio.sleep(delay_s)
         code, seconds = await first.stop()
         assert (code, seconds < STOP_LIMIT_S) == (0, True), first.log.read_text()
-        check_nothing_left(first)
+        await check_nothing_left(first)
         results = await topics.wait_for(ids)
         assert {result["verdict"] for result in results.values()} == {"OK"}
         await second.ready()
@@ -77,7 +78,7 @@ async def test_sigterm_repeats_nothing(open_topics: OpenTopics, services: Servic
             await asyncio.sleep(1)
             code, seconds = await worker.stop()
             assert (code, seconds < STOP_LIMIT_S) == (0, True), worker.log.read_text()
-            check_nothing_left(worker)
+            await check_nothing_left(worker)
             worker = await topics.worker(redis_url=redis).ready()
         await topics.wait_for(ids)
         assert (await worker.stop())[0] == 0
@@ -100,7 +101,7 @@ async def test_sigterm_with_kafka_away(open_topics: OpenTopics, services: Servic
         finally:
             pause(kafka, "unpause")
         assert (code, seconds < STOP_LIMIT_S) == (0, True), worker.log.read_text()
-        check_nothing_left(worker)
+        await check_nothing_left(worker)
         second = await topics.worker(redis_url=services.next_redis(), container_pool_size=1).ready()
         assert {one["verdict"] for one in (await topics.wait_for(ids)).values()} == {"OK"}
         assert (await second.stop())[0] == 0
@@ -135,7 +136,7 @@ async def test_a_standstill_ends_the_worker(open_topics: OpenTopics, services: S
         assert "with work in flight" in stuck["reason"]
         assert "evalx: the worker is stuck: partition" in worker.log.read_text()
         assert (200, "") in seen
-        check_nothing_left(worker)
+        await check_nothing_left(worker)
 
         await limit_results(topics, 1 << 20)
         second = await topics.worker(**settings).ready()

@@ -13,8 +13,8 @@ usage() {
     cat <<'TEXT'
 Usage: ./start-dev.sh [--status | --stop | --help]
 
-Installs what is missing, builds the images, starts Kafka, Redis and a worker, creates the topics, judges the samples
-in examples/ through Kafka in each language, prints the verdicts, and leaves the stack running. Run it again at any
+Installs what is missing, builds the images, starts Kafka, Redis, a worker and the gateway, creates the topics, judges the
+samples in examples/ through Kafka in each language, prints the verdicts, and leaves the stack running. Run it again at any
 time: what is up to date is skipped.
 
   --status   what runs, and whether it is healthy
@@ -64,6 +64,8 @@ start_worker() {
     compose up -d --no-build --scale "worker=${EVALX_WORKERS:-1}" worker && wait_healthy worker
 }
 
+start_gateway() { compose up -d --no-build gateway && wait_healthy gateway; }
+
 create_topics() { evalx_cli evalx topics create; }
 
 start() {
@@ -78,10 +80,12 @@ start() {
     step "Kafka and Redis" services start_services
     step "topics" topics create_topics
     step "worker" worker start_worker
+    step "gateway" gateway start_gateway
     say ""
     evalx_cli evalx samples "$ROOT/examples" || die "the samples did not all get the right verdict"
     say ""
     say "Up after $(since "$start") s. Kafka is localhost:${EVALX_KAFKA_PORT:-9092}, Redis 127.0.0.1:${EVALX_REDIS_PORT:-6379}."
+    say "HTTP is http://127.0.0.1:${EVALX_GATEWAY_PORT:-3000}; see docs/http.md."
     say "Try: .venv/bin/evalx submit examples/aplusb/main.cpp --tests examples/aplusb/tests"
     say "Stop: ./start-dev.sh --stop"
 }
@@ -89,7 +93,7 @@ start() {
 status() {
     docker_answers || die "no Docker daemon answers"
     local service states failed=0
-    for service in kafka redis worker; do
+    for service in kafka redis worker gateway; do
         states=$(health "$service") || true
         printf '%-8s %s\n' "$service" "${states:-not running}" | tr '\n' ' '
         say ""

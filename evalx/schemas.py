@@ -6,6 +6,7 @@ The files in `schemas/` are what other services read; `check` says which of them
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,20 @@ def generate() -> dict[str, dict[str, Any]]:
     }
 
 
-def write(directory: Path) -> list[Path]:
-    """Writes the files and returns their paths."""
+def write(directory: Path, documents: Mapping[str, dict[str, Any]] | None = None) -> list[Path]:
+    """Writes the files, those of the messages by default, and returns their paths."""
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, schema in generate().items():
+    for name, schema in (documents or generate()).items():
         path = directory / name
         path.write_text(_text(schema), encoding="utf-8")
         paths.append(path)
     return paths
 
 
-def check(directory: Path) -> list[str]:
+def check(directory: Path, documents: Mapping[str, dict[str, Any]] | None = None) -> list[str]:
     """The names of files that are missing or differ from what `write` would write."""
-    return [name for name, schema in generate().items() if _read(directory / name) != _text(schema)]
+    return [name for name, schema in (documents or generate()).items() if _read(directory / name) != _text(schema)]
 
 
 def _read(path: Path) -> str | None:

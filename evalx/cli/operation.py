@@ -144,18 +144,22 @@ def schema(
         Path | None, typer.Option("--check", help="Fail if the files there are not these.", metavar="DIR")
     ] = None,
 ) -> None:
-    """Print, write or check the JSON Schemas of the messages.
+    """Print, write or check the JSON Schemas of the messages and the OpenAPI document of the gateway.
 
     Exit codes: 0 fine, 1 `--check` found a difference, 2 wrong usage.
     """
+    # The server's libraries, which the other commands need not wait for.
+    from evalx.gateway import openapi
+
     if write is not None and check is not None:
         raise UsageError("--write and --check exclude each other")
+    documents = schemas.generate() | {openapi.FILE: openapi.generate()}
     if write is not None:
-        for path in schemas.write(write):
+        for path in schemas.write(write, documents):
             typer.echo(path)
     elif check is not None:
-        if stale := schemas.check(check):
+        if stale := schemas.check(check, documents):
             complain(f"not what the types say: {', '.join(stale)}; write anew with: evalx schema --write {check}")
             raise typer.Exit(EXIT_NOT_ACCEPTED)
     else:
-        typer.echo(msgspec.json.format(msgspec.json.encode(schemas.generate()), indent=2).decode())
+        typer.echo(msgspec.json.format(msgspec.json.encode(documents), indent=2).decode())

@@ -119,6 +119,7 @@ class Gateway:
             Route("/readyz", routes.health),
             Route("/livez", routes.alive),
             Route("/metrics", routes.metrics),
+            Route("/openapi.json", routes.openapi),
         ]
 
 

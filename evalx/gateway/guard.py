@@ -112,7 +112,8 @@ class Guard:
         route = getattr(scope.get("route"), "path", "none")
         REQUESTS.labels(route, str(status)).inc()
         REQUEST_SECONDS.labels(route).observe(seconds)
-        log.info(
+        note = log.debug if scope["path"] in _OPEN else log.info
+        note(
             "request",
             method=scope.get("method", "WEBSOCKET"),
             route=route,
@@ -124,11 +125,15 @@ class Guard:
 
 
 async def read_body(request: Request, most: int) -> bytes:
-    """The body, if it is not larger than it may be.
+    """The body, if it says that it is JSON and is not larger than it may be.
 
     Raises:
-        RequestError: 413 it is larger, 400 the caller has gone away.
+        RequestError: 413 it is larger, 415 it is something else, 400 the caller has gone away.
     """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not kind.endswith("+json"):
+        # Also what keeps pages of other origins out: a browser sends other types without asking first.
+        raise RequestError(415, "JSON is expected: content-type: application/json")
     size = 0
     chunks: list[bytes] = []
     try:

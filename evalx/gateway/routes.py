@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from evalx.errors import RequestError
-from evalx.gateway import shapes
+from evalx.gateway import openapi, shapes
 from evalx.gateway.desk import Desk, Order
 from evalx.gateway.entries import Entry, Ticket
 from evalx.gateway.guard import Caller, answer_json, read_body
@@ -42,6 +42,7 @@ class Routes:
         self._registry = registry
         self._rules = registry.rules(settings)
         self._ready = ready
+        self._openapi = openapi.encoded()
 
     async def execute(self, request: Request) -> Response:
         """`POST /execute`."""
@@ -101,6 +102,10 @@ class Routes:
     async def metrics(self, _request: Request) -> Response:
         """`GET /metrics`."""
         return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+    async def openapi(self, _request: Request) -> Response:
+        """`GET /openapi.json`."""
+        return answer_json(self._openapi)
 
     async def _original(self, request: Request, read: Callable[..., Submission]) -> Response:
         seconds = self._wait(request, 0.0)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jsonschema
 import msgspec
 import pytest
 from starlette.testclient import TestClient
 
 from evalx.cache.progress import Progress
 from evalx.errors import RejectedError, RequestError
+from evalx.gateway import openapi
 from evalx.gateway.app import Gateway
 from evalx.messages import CompileReport, Result, Submission, TestResult, decode_result, rejected_result
 from evalx.settings import Settings
 from evalx.testing import FakeShelf, FakeWire, accepted
 from evalx.verdicts import Verdict
 
+JSON = {"content-type": "application/json; charset=utf-8"}
 CODE = "print(input())"
 ONE = {"language": "python", "code": CODE, "stdin": "1"}
 NATIVE = {"language": "python", "code": CODE, "tests": [{"stdin": "1"}]}
@@ -130,9 +134,15 @@ def test_what_cannot_be_judged_is_refused_at_once(scene: Scene, changes: dict[st
 @pytest.mark.parametrize("path", ["/v1/submissions", "/execute", "/execute-batch", "/execute-parallel"])
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"7", b'{"a": "\\ud800"}', b"[" * 5000, b"[]", b"[1]", b"{}"])
 def test_no_body_is_too_odd_for_a_400(scene: Scene, path: str, body: bytes):
-    answer = scene.client.post(path, content=body)
+    answer = scene.client.post(path, content=body, headers=JSON)
     assert answer.status_code == 400
     assert answer.json()["error"]
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+def test_what_a_page_of_another_origin_could_send_is_refused(scene: Scene, kind: str | None):
+    answer = scene.client.post("/execute", content=b"{}", headers={"content-type": kind} if kind else {})
+    assert (answer.status_code, answer.json()["error"][:4]) == (415, "JSON")
 
 
 @pytest.mark.parametrize(
@@ -316,7 +326,7 @@ def test_without_redis_own_submissions_are_answered_and_others_not_denied(scene:
 def test_a_body_over_the_cap_is_refused(scene: Scene):
     answer = scene.post("/execute", ONE | {"stdin": "x" * 3000})
     assert (answer.status_code, answer.json()["error"][:40]) == (413, "the body is larger than the 2000 bytes t")
-    assert scene.client.post("/execute", content=iter([b"x"] * 2001)).status_code == 413
+    assert scene.client.post("/execute", content=iter([b"x"] * 2001), headers=JSON).status_code == 413
 
 
 def test_requests_have_ids(scene: Scene):
@@ -376,3 +386,35 @@ def test_what_a_gateway_left_is_answered_by_the_next_one():
         assert client.get("/v1/submissions/s-2").json()["status"] == "queued"
         second.run(second.wire.answer, accepted(first.wire.sent[1][1]))
         assert client.get("/v1/submissions/s-2").status_code == 200
+
+
+DOCUMENT = openapi.generate()
+
+
+def test_the_served_document_lists_all_routes(scene: Scene):
+    assert scene.client.get("/openapi.json").json() == DOCUMENT
+    served = {(route.path, method.lower()) for route in scene.gateway.app.routes for method in methods(route)}
+    described = {(path, method) for path, operations in DOCUMENT["paths"].items() for method in operations}
+    assert served - described == {("/readyz", "get"), ("/livez", "get"), ("/openapi.json", "get")}
+    assert described <= served
+
+
+def methods(route: Any) -> set[str]:
+    return (getattr(route, "methods", None) or set()) - {"HEAD"}
+
+
+def validator(name: str) -> jsonschema.Draft202012Validator:
+    text = json.dumps(DOCUMENT["components"]["schemas"]).replace("#/components/schemas/", "#/$defs/")
+    return jsonschema.Draft202012Validator({"$ref": f"#/$defs/{name}", "$defs": json.loads(text)})
+
+
+def test_requests_and_answers_are_as_the_document_says(scene: Scene):
+    for schema in DOCUMENT["components"]["schemas"]:
+        validator(schema).check_schema(validator(schema).schema)
+    validator("NewSubmission").validate(NATIVE | {"callback_url": "https://example.org"})
+    assert not validator("Submission").is_valid(NATIVE)
+    validator("ExecuteRequest").validate(ONE)
+    validator("Answer").validate(scene.post("/execute?wait=5", ONE).json())
+    validator("ParallelRow").validate(scene.post("/execute-parallel", [ONE]).json()[0])
+    validator("Result").validate(scene.post("/v1/submissions?wait=5", NATIVE).json())
+    validator("ErrorAnswer").validate(scene.post("/v1/submissions", {}).json())

@@ -8,6 +8,7 @@ from messages_examples import MINIMAL, RESULT, RULES, SUBMISSION, raw, submissio
 
 from evalx import schemas
 from evalx.errors import RejectedError
+from evalx.gateway import openapi
 from evalx.messages import decode_submission, encode_result, encode_submission, rejected_result
 
 FILES = Path(__file__).parents[2] / "schemas"
@@ -20,6 +21,7 @@ def validator(name: str) -> jsonschema.Draft202012Validator:
 
 def test_the_files_say_what_the_types_say():
     assert schemas.check(FILES) == [], "run `evalx schema --write`"
+    assert schemas.check(FILES, {openapi.FILE: openapi.generate()}) == [], "run `evalx schema --write`"
 
 
 def test_drift_is_noticed(tmp_path: Path):

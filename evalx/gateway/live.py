@@ -81,14 +81,14 @@ class Live:
         owner = socket.scope["state"]["caller"].owner
         wanted = socket.query_params.get("id")
         with counted(), self._desk.hub.listen(wanted) as feed:
-            sending = asyncio.create_task(self._send_all(socket, feed, owner, wanted))
-            leaving = asyncio.create_task(_until_left(socket))
+            tasks = {
+                asyncio.create_task(self._send_all(socket, feed, owner, wanted)),
+                asyncio.create_task(_until_left(socket)),
+            }
             try:
-                await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for task in (sending, leaving):
-                    task.cancel()
-                await asyncio.gather(sending, leaving, return_exceptions=True)
+                await _end(tasks)
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):
             await socket.close(1013 if feed.overrun else 1001)
 
@@ -135,6 +135,17 @@ def _message(answer: shapes.Answer, test: TestProgress | None = None) -> str:
     if answer.error is not msgspec.UNSET:
         document["error"] = answer.error
     return msgspec.json.encode(document).decode()
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    # Not gather: cancelled meanwhile, it would raise the tasks' cancellation and not ours.
+    await asyncio.wait(tasks)
+    for task in tasks:
+        failure = None if task.cancelled() else task.exception()
+        if failure is not None and not isinstance(failure, RuntimeError | WebSocketDisconnect):
+            raise failure
 
 
 async def _until_left(socket: WebSocket) -> None:

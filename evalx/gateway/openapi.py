@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 from typing import Any
 
@@ -60,6 +61,7 @@ def generate() -> _Document:
     }
 
 
+@functools.cache
 def encoded() -> bytes:
     """As the gateway serves it."""
     return json.dumps(generate(), ensure_ascii=False).encode()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jsonschema
 import msgspec
 import pytest
+from gateway_scene import CODE, NATIVE, ONE, Scene
 from starlette.testclient import TestClient
 
 from evalx.cache.progress import Progress
@@ -17,33 +18,10 @@ from evalx.errors import RejectedError, RequestError
 from evalx.gateway import openapi
 from evalx.gateway.app import Gateway
 from evalx.messages import CompileReport, Result, Submission, TestResult, decode_result, rejected_result
-from evalx.settings import Settings
-from evalx.testing import FakeShelf, FakeWire, accepted
+from evalx.testing import FakeShelf, accepted
 from evalx.verdicts import Verdict
 
 JSON = {"content-type": "application/json; charset=utf-8"}
-CODE = "print(input())"
-ONE = {"language": "python", "code": CODE, "stdin": "1"}
-NATIVE = {"language": "python", "code": CODE, "tests": [{"stdin": "1"}]}
-
-
-class Scene:
-    """One gateway, its fakes and a client."""
-
-    def __init__(self, judge: Callable[[Submission], Result] | None = accepted, **settings: Any) -> None:
-        self.settings = Settings(**settings)
-        self.wire = FakeWire(judge)
-        self.shelf = FakeShelf(self.settings)
-        self.gateway = Gateway(self.settings, self.wire, self.shelf)
-        self.client = TestClient(self.gateway.app)
-
-    def post(self, path: str, document: Any, **options: Any) -> Any:
-        return self.client.post(path, json=document, **options)
-
-    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """In the gateway's loop."""
-        assert self.client.portal is not None
-        return self.client.portal.call(function, *arguments)
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 from aiohttp import web
+from gateway_scene import NATIVE, ONE, Scene
 from starlette.websockets import WebSocketDisconnect
-from test_gateway import NATIVE, ONE, Scene
 
 from evalx.cache.link import Link
 from evalx.cache.progress import Progress, ProgressReporter, TestProgress, decode_progress

@@ -21,8 +21,8 @@ import redis.asyncio
 from evalx.agents.topics import TopicAdmin
 from evalx.errors import EvalxError
 from evalx.languages import Registry
+from evalx.sandbox.daemon import close_docker, open_docker
 from evalx.sandbox.host import MEMORY_BYTES, MEMORY_TRIED, PIDS, PIDS_TRIED, Findings, missing_limits, probe
-from evalx.sandbox.pool import close_docker, open_docker
 from evalx.sandbox.runtime import container_spec
 from evalx.settings import Settings, unknown_variables
 

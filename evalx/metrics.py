@@ -9,6 +9,9 @@ REGISTRY = CollectorRegistry()
 #: Seconds; a cached answer takes a few milliseconds, a compile a few seconds, the longest batch two minutes.
 STAGE_BUCKETS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 120.0)
 
+#: Seconds; an idle container is there in microseconds, one that is started in tenths of a second.
+ACQUIRE_BUCKETS_S = (0.0001, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 20.0)
+
 LANE_WAITING = Gauge("evalx_lane_waiting", "Submissions that wait in this worker", ["lane"], registry=REGISTRY)
 IN_FLIGHT = Gauge("evalx_in_flight", "Submissions that are being judged", registry=REGISTRY)
 JUDGED = Counter("evalx_submissions", "Results published", ["lane", "status", "source"], registry=REGISTRY)
@@ -25,6 +28,33 @@ LEASES = Counter("evalx_leases", "Leases: awaited, taken over from the dead, los
 GAPS = Counter(
     "evalx_record_gaps", "Gaps in a partition: dropped by the consumer, or real", ["kind"], registry=REGISTRY
 )
-POOL_CONTAINERS = Gauge("evalx_pool_containers", "Sandbox containers of this worker", registry=REGISTRY)
+POOL_CONTAINERS = Gauge(
+    "evalx_pool_containers", "Sandbox containers: idle, busy, starting", ["image", "state"], registry=REGISTRY
+)
+POOL_UTILISATION = Gauge(
+    "evalx_pool_utilisation", "Part of their time for which containers are busy", ["image"], registry=REGISTRY
+)
+POOL_ALLOWANCE = Gauge("evalx_pool_allowance", "Sandbox containers that this worker may have", registry=REGISTRY)
 POOL_STARTS = Counter("evalx_pool_starts", "Sandbox containers started", ["image"], registry=REGISTRY)
+POOL_START_FAILURES = Counter(
+    "evalx_pool_start_failures",
+    "Failed starts, by whose fault: image, daemon",
+    ["image", "cause"],
+    registry=REGISTRY,
+)
+POOL_START_SECONDS = Histogram(
+    "evalx_pool_start_seconds",
+    "Time to start a sandbox container",
+    ["image"],
+    buckets=STAGE_BUCKETS_S,
+    registry=REGISTRY,
+)
 POOL_DESTROYED = Counter("evalx_pool_destroyed", "Sandbox containers removed", ["image", "reason"], registry=REGISTRY)
+POOL_BREAKER_OPEN = Gauge(
+    "evalx_pool_breaker_open", "1 while starts are held back: of one image, or of all (docker)", ["breaker"],
+    registry=REGISTRY,
+)  # fmt: skip
+POOL_ACQUIRE_SECONDS = Histogram(
+    "evalx_pool_acquire_seconds", "Time until a job has a container: an idle one, or one waited for", ["way"],
+    buckets=ACQUIRE_BUCKETS_S, registry=REGISTRY,
+)  # fmt: skip

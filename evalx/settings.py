@@ -196,10 +196,10 @@ class Settings(BaseSettings):
         None,
         ge=0,
         validation_alias=_original("CONTAINER_POOL_SIZE"),
-        description="containers kept warm in all; unset = one an image",
+        description="containers kept warm in all; unset = one an image, or cpu_slots if that is more",
     )
     max_concurrent_containers: int = Field(
-        500, ge=1, validation_alias=_original("MAX_CONCURRENT_CONTAINERS"), description="upper bound of container_cap"
+        500, ge=1, validation_alias=_original("MAX_CONCURRENT_CONTAINERS"), description="of all workers together"
     )
     # At least one for each of the five images, or two languages would take turns in evicting each other.
     container_cap: int = Field(
@@ -209,12 +209,15 @@ class Settings(BaseSettings):
         ge=1,
         description="containers of this worker; unset = 2 x cpu_slots, at least 5",
     )
-    # Read and checked, since the original project has them; the pool does not scale by them yet.
     pool_scale_up_threshold: int = Field(
-        90, ge=1, le=100, validation_alias=_original("POOL_SCALE_UP_THRESHOLD"), description="per cent in use: add"
+        90,
+        ge=1,
+        le=100,
+        validation_alias=_original("POOL_SCALE_UP_THRESHOLD"),
+        description="per cent in use: more of them",
     )
     pool_scale_down_threshold: int = Field(
-        10, ge=0, le=99, validation_alias=_original("POOL_SCALE_DOWN_THRESHOLD"), description="per cent in use: remove"
+        10, ge=0, le=99, validation_alias=_original("POOL_SCALE_DOWN_THRESHOLD"), description="per cent in use: fewer"
     )
     container_max_batches: int = Field(1000, ge=1, description="batches after which a container is retired")
     fork_server: bool = Field(True, description="start a native program once for all its tests, where that is possible")

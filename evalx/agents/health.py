@@ -33,7 +33,7 @@ from evalx.agents.lag import CLIENT_PREFIX, LagReader, PartitionLag
 from evalx.agents.standstill import GRACE_S, StandstillWatch, Work
 from evalx.errors import ConfigurationError, EvalxError
 from evalx.metrics import REGISTRY
-from evalx.sandbox.pool import close_docker, open_docker
+from evalx.sandbox.daemon import close_docker, open_docker
 from evalx.settings import Settings
 
 log = structlog.get_logger(__name__)

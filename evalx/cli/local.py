@@ -30,6 +30,8 @@ async def judge_locally(settings: Settings, submission: Submission, progress: Pr
     registry = Registry.load()
     image = registry.resolve(submission.language, submission.version).image
     worker = f"{socket.gethostname()}:{os.getpid()}"
+    # One submission is judged in one container at a time.
+    settings = settings.model_copy(update={"container_pool_size": 1, "container_cap": 1})
     sandbox = SandboxRuntime(settings, [image], registry.interpreters)
     try:
         await sandbox.start(owner=f"judge:{worker}", warm=[image])

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import aiodocker
@@ -30,6 +31,7 @@ log = structlog.get_logger(__name__)
 LABEL_ROLE = "org.evalx.role"
 LABEL_OWNER = "org.evalx.owner"
 LABEL_SCOPE = "org.evalx.scope"
+LABEL_LEASE = "org.evalx.lease"
 ROLE_SANDBOX = "sandbox"
 
 #: Seconds for dockerd to create and start a container and for its runner to say HELLO. Usually 0.3 s; a cold disk or a
@@ -187,6 +189,14 @@ class Container:
         """Whether a job with these files (``kept.Names``) would find all that is to be kept."""
         return self._held.holds_all(ids)
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the stream is whole, as far as is known here: it ends with the container. Asks nobody."""
+        response = self._stream._resp
+        connection = response.connection if response is not None else None
+        transport = connection.transport if connection is not None else None
+        return not self._closed and transport is not None and not transport.is_closing()
+
     async def execute(
         self,
         job: Job,
@@ -265,12 +275,20 @@ class Container:
             await self._stream.close()
         try:
             async with asyncio.timeout(KILL_TIMEOUT_S):
-                await self._handle.delete(force=True)
-        except aiodocker.DockerError as error:
-            if error.status not in (404, 409):
-                log.warning("container_not_removed", container=self.id, error=str(error))
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                await self._remove()
+        except (aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError) as error:
             log.warning("container_not_removed", container=self.id, error=repr(error))
+
+    async def _remove(self) -> None:
+        """Return when the container is gone, whoever removes it."""
+        try:
+            await self._handle.delete(force=True)
+        except aiodocker.DockerError as error:
+            if error.status == HTTPStatus.CONFLICT:
+                with contextlib.suppress(aiodocker.DockerError):  # it is gone already
+                    await self._handle.wait(condition="removed")
+            elif error.status != HTTPStatus.NOT_FOUND:
+                raise
 
     async def _collect_while_pinging(
         self, job: Job, on_result: Callable[[RunResult], None], wanted: dict[int, File]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import aiodocker
 import aiohttp
@@ -13,10 +13,13 @@ import orjson
 
 from evalx.errors import DockerUnavailableError
 from evalx.languages import RunStep
-from evalx.sandbox.container import LABEL_OWNER, LABEL_SCOPE, Collected, Container, ContainerSpec
+from evalx.sandbox.container import LABEL_LEASE, LABEL_OWNER, LABEL_SCOPE, Collected, Container, ContainerSpec
+from evalx.sandbox.daemon import close_docker, open_docker, toolchain_digest
+from evalx.sandbox.elastic import Bounds
 from evalx.sandbox.host import require_limits
 from evalx.sandbox.kept import KEPT_BYTES, Names
-from evalx.sandbox.pool import Pool, PoolLimits, close_docker, open_docker, toolchain_digest
+from evalx.sandbox.places import Quota
+from evalx.sandbox.pool import Pool, PoolLimits, PoolState
 from evalx.sandbox.protocol import Job, Mode, RunResult
 from evalx.sandbox.seccomp import security_options
 from evalx.sandbox.slots import CpuSlots
@@ -62,13 +65,32 @@ def container_spec(
     )
 
 
+def pool_limits(settings: Settings, warm: Collection[str]) -> PoolLimits:
+    """How large the pool of a worker is that keeps containers of these images warm."""
+    floor = settings.container_pool_size
+    if floor is None:
+        floor = max(len(set(warm)), settings.cpu_slots)
+    bounds = Bounds(
+        floor=min(floor, settings.container_cap) if warm else 0,
+        useful=settings.cpu_slots,
+        scale_up=settings.pool_scale_up_threshold / 100,
+        scale_down=settings.pool_scale_down_threshold / 100,
+    )
+    return PoolLimits(cap=settings.container_cap, max_jobs_per_container=settings.container_max_batches, bounds=bounds)
+
+
 class SandboxRuntime:
     """A pool of containers and the CPU slots that they share. ``start`` before use, ``close`` at the end."""
 
     def __init__(
-        self, settings: Settings, images: Iterable[str], interpreters: Mapping[str, RunStep] | None = None
+        self,
+        settings: Settings,
+        images: Iterable[str],
+        interpreters: Mapping[str, RunStep] | None = None,
+        quota: Quota | None = None,
     ) -> None:
         self._settings = settings
+        self._quota = quota
         self._images = tuple(images)
         self._interpreters = interpreters or {}
         self._specs: dict[str, ContainerSpec] = {}
@@ -78,16 +100,16 @@ class SandboxRuntime:
         self._pool: Pool | None = None
         self._digests: dict[str, str] = {}
 
-    async def start(self, *, owner: str, scope: str = "", warm: Iterable[str] = ()) -> None:
+    async def start(self, *, owner: str, scope: str = "", lease: str = "", warm: Iterable[str] = ()) -> None:
         """Connect to Docker, learn the images' digests, and warm one container for each image named.
 
-        ``owner`` and ``scope`` go onto every container as labels, so that others can tell whose it is.
+        ``owner``, ``scope`` and ``lease`` go onto every container as labels, so that others can tell whose it is.
 
         Raises:
             ConfigurationError: an image is missing, or the daemon cannot limit memory or processes.
             DockerUnavailableError: the daemon does not answer.
         """
-        labels = {LABEL_OWNER: owner, LABEL_SCOPE: scope}
+        labels = {LABEL_OWNER: owner, LABEL_SCOPE: scope, LABEL_LEASE: lease}
         self._specs = {
             image: container_spec(self._settings, image, labels, self._interpreters.get(image))
             for image in self._images
@@ -96,15 +118,11 @@ class SandboxRuntime:
         await require_limits(self._docker, allow_unlimited=self._settings.allow_unlimited)
         digests = await asyncio.gather(*(toolchain_digest(self._docker, spec.image) for spec in self._specs.values()))
         self._digests = dict(zip(self._specs, digests, strict=True))
-        pool_size = self._settings.container_pool_size
-        limits = PoolLimits(
-            max_containers=self._settings.container_cap,
-            warm=len(self._images) if pool_size is None else pool_size,
-            max_jobs_per_container=self._settings.container_max_batches,
-        )
+        warm = [self._specs[image].image for image in warm]
         # Keyed by the full name: that is what a container remembers of where it came from.
-        self._pool = Pool(self._docker, {spec.image: spec for spec in self._specs.values()}, limits)
-        await self._pool.start([self._specs[image].image for image in warm])
+        specs = {spec.image: spec for spec in self._specs.values()}
+        self._pool = Pool(self._docker, specs, pool_limits(self._settings, warm), self._quota)
+        await self._pool.start(warm)
 
     async def close(self) -> None:
         """Remove every container and disconnect."""
@@ -134,7 +152,15 @@ class SandboxRuntime:
     @property
     def alive(self) -> bool:
         """Whether at least one container is there to run something, if any is kept warm for it."""
-        return self._pool is not None and (self._pool.size > 0 or self._settings.container_pool_size == 0)
+        state = self.pool_state
+        return self._pool is not None and (
+            state.idle + state.busy + state.checking > 0 or self._settings.container_pool_size == 0
+        )
+
+    @property
+    def pool_state(self) -> PoolState:
+        """What the pool has, and what is wrong with it."""
+        return self._pool.state if self._pool is not None else PoolState()
 
     @property
     def keeper(self) -> asyncio.Task[None] | None:
@@ -153,15 +179,13 @@ class SandboxRuntime:
         """Run a job as soon as a CPU slot is free for its lane; ``job.parallel`` is the most that it can use.
 
         Raises:
-            SandboxFaultError, DockerUnavailableError: our fault; the job may be tried again.
+            SandboxFaultError, DockerUnavailableError, PoolExhaustedError: our fault; the job may be tried again.
         """
         assert self._pool is not None, "start() comes first"
         want = max(1, min(job.parallel, len(job.inputs)))
-        ids = self._names.of(job)
-        async with (
-            self._slots.take(want, rank) as slots,
-            self._pool.acquire(self._specs[image].image, ids) as container,
-        ):
+        name, ids = self._specs[image].image, self._names.of(job)
+        await self._pool.usable(name)
+        async with self._slots.take(want, rank) as slots, self._pool.acquire(name, ids) as container:
             mode = self._allowed(job.mode)
             job = msgspec.structs.replace(job, parallel=len(slots), cpu=slots[0] + 1, mode=mode)
             return await _run(container, job, ids, on_result)

@@ -214,7 +214,7 @@ class Arena:
 
     async def _spy_on(self, used: Container) -> None:
         """The next batch in this very container finds nothing of the one before."""
-        idle = self._pool._idle[used.spec.image]
+        idle = self._pool._shelves[used.spec.image].idle
         entry = next((one for one in idle if one.container is used), None)
         assert entry is not None, "a container that may be used again is not in the pool"
         idle.remove(entry)
@@ -255,10 +255,7 @@ class Arena:
     async def _check_worker(self, before: tuple[object, ...]) -> None:
         await _eventually(lambda: self._worker_state() == before, "something of the worker did not come back")
         pool = self._pool
-        idle = sum(len(queue) for queue in pool._idle.values())
-        await _eventually(
-            lambda: pool.size == sum(map(len, pool._idle.values())), f"the pool lost count: {pool.size}, {idle}"
-        )
+        await _eventually(lambda: pool.size == pool.state.idle, f"the pool lost count: {pool.size}, {pool.state}")
         # Nine of ours for the loop and the daemon, one for each attached container, some for pytest.
         assert _descriptors() < 64 + pool.size, "the worker's descriptors grow"
 

@@ -11,7 +11,7 @@ import pytest
 
 from evalx.sandbox import host
 from evalx.sandbox.container import ContainerSpec
-from evalx.sandbox.pool import close_docker, open_docker
+from evalx.sandbox.daemon import close_docker, open_docker
 from evalx.sandbox.runtime import container_spec
 from evalx.settings import Settings
 

@@ -30,7 +30,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def sandbox() -> AsyncIterator[SandboxRuntime]:
-    runtime = SandboxRuntime(Settings(), [PYTHON.image], REGISTRY.interpreters)
+    # One container, so that each test meets what the others have left.
+    runtime = SandboxRuntime(Settings.load(container_cap=1), [PYTHON.image], REGISTRY.interpreters)
     await runtime.start(owner="test-warm-python", warm=[PYTHON.image])
     try:
         yield runtime
@@ -186,7 +187,7 @@ async def test_what_programs_leave_is_killed_and_the_interpreter_stays(sandbox: 
 def host_pids(runtime: SandboxRuntime) -> tuple[int, int]:
     """The runner's and the interpreter's pid of the only container, as the host sees them."""
     assert runtime._pool is not None
-    (entry,) = runtime._pool._idle[runtime._specs[PYTHON.image].image]
+    (entry,) = runtime._pool._shelves[runtime._specs[PYTHON.image].image].idle
     shown = subprocess.run(
         ["docker", "inspect", "--format", "{{.State.Pid}}", entry.container.id],
         check=True,
@@ -225,7 +226,8 @@ async def test_the_interpreter_has_seen_nothing_of_a_batch(sandbox: SandboxRunti
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 async def test_without_its_interpreter_a_container_finishes_its_job_and_goes(number: signal.Signals):
-    runtime = SandboxRuntime(Settings(), [PYTHON.image], REGISTRY.interpreters)
+    # One container, so that each test meets what the others have left.
+    runtime = SandboxRuntime(Settings.load(container_cap=1), [PYTHON.image], REGISTRY.interpreters)
     await runtime.start(owner="test-warm-python-lost", warm=[PYTHON.image])
     try:
         runner, interpreter = host_pids(runtime)

@@ -60,6 +60,9 @@ async def test_runs_are_counted_by_how_they_started(flags: ResultFlag, label: st
 
 
 class _Pool:
+    async def usable(self, _image: str) -> None:
+        pass
+
     @asynccontextmanager
     async def acquire(self, _image: str, _ids: tuple[int, ...]) -> AsyncIterator[None]:
         yield

@@ -210,14 +210,10 @@ class Settings(BaseSettings):
         description="containers of this worker; unset = 2 x cpu_slots, at least 5",
     )
     pool_scale_up_threshold: int = Field(
-        90,
-        ge=1,
-        le=100,
-        validation_alias=_original("POOL_SCALE_UP_THRESHOLD"),
-        description="per cent in use: more of them",
+        90, ge=1, le=100, validation_alias=_original("POOL_SCALE_UP_THRESHOLD"), description="per cent in use: add"
     )
     pool_scale_down_threshold: int = Field(
-        10, ge=0, le=99, validation_alias=_original("POOL_SCALE_DOWN_THRESHOLD"), description="per cent in use: fewer"
+        10, ge=0, le=99, validation_alias=_original("POOL_SCALE_DOWN_THRESHOLD"), description="per cent in use: remove"
     )
     container_max_batches: int = Field(1000, ge=1, description="batches after which a container is retired")
     fork_server: bool = Field(True, description="start a native program once for all its tests, where that is possible")

@@ -68,13 +68,15 @@ class Board:
         self.beat_at = time.monotonic()
         self.work = Work()
         self.pool_warm = False
+        self.pool = ""
         #: Why the worker should end and another be started; empty while all is well.
         self.stuck = ""
 
-    def beat(self, work: Work, *, pool_warm: bool) -> None:
-        """The worker's loop runs, and this is what it has."""
+    def beat(self, work: Work, *, pool_warm: bool, pool: str = "") -> None:
+        """The worker's loop runs, and this is what it has; ``pool`` is what people are told of the containers."""
         self.work = work
         self.pool_warm = pool_warm
+        self.pool = pool
         self.beat_at = time.monotonic()
 
 
@@ -171,7 +173,7 @@ class HealthServer:
             "kafka": Part(count > 0, f"{count} partitions"),
             "redis": redis_part,
             "docker": docker_part,
-            "pool": Part(board.pool_warm, "warm" if board.pool_warm else "no container"),
+            "pool": Part(board.pool_warm, board.pool or ("warm" if board.pool_warm else "no container")),
             "loop": self._loop_part(HANG_S),
         }
         needed = all(part.up for name, part in parts.items() if name != "redis")

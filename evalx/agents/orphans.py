@@ -2,8 +2,9 @@
 
 A running container looks after itself: when its worker dies, its stdin closes and its runner exits (see
 ``sandbox.container``). What can remain is a container that was created and never started, or one whose end dockerd did
-not see. It is an orphan when its owner, named by a label, holds no lease any more. Only containers of the same scope
-are looked at: nothing can be known here of workers that keep their leases in another Redis.
+not see. It is an orphan when the lease of the process that made it, named by a label, is gone, and still is after a
+living one would have renewed it: a Redis that was emptied makes no orphans. Only containers of the same scope are
+looked at: nothing can be known here of workers that keep their leases in another Redis.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ import time
 
 import structlog
 
-from evalx.cache.leases import WorkerLease
+from evalx.cache.leases import RENEW_INTERVAL_S, WorkerLease
 from evalx.errors import DockerUnavailableError
-from evalx.sandbox.container import LABEL_OWNER, LABEL_SCOPE
-from evalx.sandbox.runtime import SandboxRuntime
+from evalx.sandbox.container import LABEL_LEASE, LABEL_OWNER, LABEL_SCOPE
+from evalx.sandbox.runtime import FoundContainer, SandboxRuntime
 
 log = structlog.get_logger(__name__)
 
-#: Seconds between looks; with the lease of 15 s an orphan is gone at most 30 s after its worker has died.
-INTERVAL_S = 10.0
+#: Seconds until a lease that is gone is looked for again: whoever lives renews it, with a call that may take 2.
+CONFIRM_S = RENEW_INTERVAL_S + 2.0
+#: Seconds between looks; with the lease of 15 s and the second look an orphan is gone at most 30 s after its worker has
+#: died.
+INTERVAL_S = 8.0
 #: Seconds for which a young container is left alone: its owner's lease may not have been seen yet.
 MIN_AGE_S = 5.0
 
@@ -58,12 +62,19 @@ class OrphanReaper:
             for container in await self._sandbox.find_containers({LABEL_SCOPE: self._lease.scope})
             if container.created_at < time.time() - MIN_AGE_S
         ]
-        dead = await self._lease.dead({container.labels[LABEL_OWNER] for container in found})
-        orphans = [container for container in found if container.labels[LABEL_OWNER] in dead]
+        orphans = await self._orphans(found)
         for orphan in orphans:
             log.info("orphan_removed", container=orphan.id[:12], owner=orphan.labels[LABEL_OWNER])
             await self._sandbox.remove_container(orphan.id)
         return len(orphans)
+
+    async def _orphans(self, found: list[FoundContainer]) -> list[FoundContainer]:
+        # One that an older version made has a label less; its runner ends it, or an operator.
+        named = {container.labels[LABEL_LEASE] for container in found if container.labels.get(LABEL_LEASE)}
+        if dead := await self._lease.dead(named):
+            await asyncio.sleep(CONFIRM_S)
+            dead &= await self._lease.dead(dead)
+        return [container for container in found if container.labels.get(LABEL_LEASE) in dead]
 
     async def _loop(self) -> None:
         while True:

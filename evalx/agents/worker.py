@@ -51,6 +51,7 @@ from evalx.cache.flights import Flights
 from evalx.cache.holding import Keeper
 from evalx.cache.leases import WorkerLease
 from evalx.cache.progress import ProgressReporter
+from evalx.cache.quota import RedisQuota
 from evalx.cache.store import Store
 from evalx.engine import Engine
 from evalx.errors import DockerUnavailableError, EvalxError
@@ -84,10 +85,17 @@ class Worker:
         self._settings = settings
         self.name = settings.worker_name or f"{socket.gethostname()}:{os.getpid()}"
         registry = self._registry = Registry.load()
-        self._sandbox = SandboxRuntime(settings, registry.images, registry.interpreters)
         self._lease = WorkerLease(settings.redis_url, self.name)
         self._store = Store(settings.redis_url, timeout_ms=settings.redis_timeout_ms, ttl_s=settings.result_cache_ttl_s)
         self._keeper = Keeper(self._store.link)
+        quota = RedisQuota(
+            self._store.link,
+            prefix=settings.topic_prefix,
+            owner=self._lease.name,
+            bound=settings.max_concurrent_containers,
+            most_workers=settings.partition_count,
+        )
+        self._sandbox = SandboxRuntime(settings, registry.images, registry.interpreters, quota)
         self._engine = Engine(registry, self._sandbox, self._store, Flights(self._store, self._keeper))
         self._publisher = Publisher(settings, self.name)
         self._folder = WorkerFolder()
@@ -163,7 +171,7 @@ class Worker:
 
     async def _beat(self) -> None:
         while True:
-            self._board.beat(self._work(), pool_warm=self._sandbox.alive)
+            self._board.beat(self._work(), pool_warm=self._sandbox.alive, pool=str(self._sandbox.pool_state))
             await asyncio.sleep(WATCH_INTERVAL_S)
 
     async def _start_unless_stopped(self) -> bool:
@@ -188,7 +196,8 @@ class Worker:
         await self._keeper.start()
         await self._pulse.start()
         await self._lease.start()
-        await self._sandbox.start(owner=self.name, scope=self._lease.scope, warm=self._images)
+        lease = self._lease
+        await self._sandbox.start(owner=self.name, scope=lease.scope, lease=lease.name, warm=self._images)
         await self._reaper.start()
         await self._publisher.start()
         self._places = [asyncio.create_task(self._pipeline.run_place()) for _ in range(self._settings.concurrency)]

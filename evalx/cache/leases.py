@@ -27,10 +27,11 @@ class WorkerLease:
 
     ``scope`` names the Redis that the leases are in: workers of another installation on the same Docker daemon have
     another scope, and nothing can be known of their life from here. It is empty while Redis has not answered yet.
+    ``name`` is of this process: one that comes after it under the same owner's name has another lease.
     """
 
     def __init__(self, url: str, owner: str) -> None:
-        self.owner = owner
+        self.name = f"{owner}#{uuid.uuid4().hex[:12]}"
         self.scope = ""
         self._redis = redis.asyncio.Redis.from_url(
             url, decode_responses=True, socket_timeout=CALL_TIMEOUT_S, socket_connect_timeout=CALL_TIMEOUT_S
@@ -53,12 +54,12 @@ class WorkerLease:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         with contextlib.suppress(redis.RedisError, OSError):
-            await self._redis.delete(_key(self.owner))
+            await self._redis.delete(_key(self.name))
         await self._redis.aclose()
 
-    async def dead(self, owners: set[str]) -> set[str]:
-        """Those of the owners that hold no lease; none when Redis cannot be asked."""
-        names = sorted(owners - {self.owner})
+    async def dead(self, leases: set[str]) -> set[str]:
+        """Those of the leases that nobody holds; none when Redis cannot be asked."""
+        names = sorted(leases - {self.name})
         if not names:
             return set()
         try:
@@ -74,7 +75,7 @@ class WorkerLease:
 
     async def _renew(self) -> None:
         try:
-            await self._redis.set(_key(self.owner), "1", ex=LEASE_S)
+            await self._redis.set(_key(self.name), "1", ex=LEASE_S)
             if not self.scope:
                 await self._redis.set(_SCOPE_KEY, uuid.uuid4().hex, nx=True)
                 self.scope = str(await self._redis.get(_SCOPE_KEY) or "")
@@ -82,5 +83,5 @@ class WorkerLease:
             log.warning("lease_not_renewed", error=repr(error))
 
 
-def _key(owner: str) -> str:
-    return f"evalx:{VERSION}:worker:{owner}"
+def _key(name: str) -> str:
+    return f"evalx:{VERSION}:worker:{name}"

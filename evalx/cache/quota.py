@@ -82,6 +82,7 @@ class RedisQuota:
         self._bound = bound
         self._share = max(1, bound // most_workers)
         self._away = False
+        self._short = False
 
     async def claim(self, held: int, want: int) -> int:
         """How many of the ``want`` containers may exist here; the ``held`` that exist count anyway. Never raises."""
@@ -96,8 +97,9 @@ class RedisQuota:
         granted, workers, young = map(int, reply)
         if not young:
             self._share = max(1, self._bound // workers)
-        if granted < want:
-            log.info("containers_refused", held=held, want=want, granted=granted, workers=workers)
+        if granted < want and not self._short:
+            log.warning("containers_refused", held=held, want=want, granted=granted, workers=workers)
+        self._short = granted < want
         return granted
 
     async def release(self) -> None:

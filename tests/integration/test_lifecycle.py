@@ -121,6 +121,7 @@ async def killed(open_topics: OpenTopics, services: Services) -> AsyncIterator[t
 def plant(owner: str, scope: str) -> str:
     """A container that was created and never started, as a worker leaves it that dies at that moment."""
     labels = {"org.evalx.role": "sandbox", "org.evalx.owner": owner, "org.evalx.scope": scope}
+    labels["org.evalx.lease"] = f"{owner}#before"
     words = [word for name, value in labels.items() for word in ("--label", f"{name}={value}")]
     return docker("create", *words, "evalx-sandbox-python")
 

@@ -10,10 +10,11 @@ import msgspec
 import pytest
 
 from evalx.errors import SandboxFaultError
-from evalx.sandbox import kept, pool
+from evalx.sandbox import kept
 from evalx.sandbox.container import Container, ContainerSpec
 from evalx.sandbox.kept import Held, Names
 from evalx.sandbox.protocol import Bounds, File, Job, Reply, Request
+from evalx.sandbox.shelf import Idle, Shelf
 
 BOUNDS = Bounds(cpu_time_ms=1, wall_time_ms=1, memory_bytes=1, output_bytes=1, file_bytes=2, processes=1)
 PROGRAM = File("main", b"p" * kept.MIN_BYTES, 0o755)
@@ -147,14 +148,10 @@ async def test_a_runner_that_asks_for_what_was_not_named_is_broken():
         await run(made, job(PROGRAM), (7,))
 
 
-async def test_the_pool_prefers_who_holds_it():
-    limits = pool.PoolLimits(max_containers=3, warm=0, max_jobs_per_container=10)
-    docker: Any = None
+def test_the_pool_prefers_who_holds_it():
+    shelf = Shelf("x")
     containers = [container()[0] for _ in range(3)]
     for number, one in enumerate(containers):
         one._held.add(number + 1, 1)
-    found = pool.Pool(docker, {"x": SPEC}, limits)
-    for one in containers:
-        await found._put_idle(one)
-    async with found.acquire("x", (1,)) as first, found.acquire("x", (1,)) as second, found.acquire("x") as third:
-        assert [first, second, third] == [containers[0], containers[2], containers[1]]
+        shelf.idle.append(Idle(one, 0.0))
+    assert [shelf.pop((1,)), shelf.pop((1,)), shelf.pop()] == [containers[0], containers[2], containers[1]]

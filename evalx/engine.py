@@ -5,25 +5,32 @@ The order of one batch:
 1. The whole batch may have been judged before: *result cache*.
 2. An identical batch may be in progress, in this process or in another worker: *single flight*, it is awaited.
 3. The program may have been compiled before: *artifact cache*. Else it is compiled, once, in a sandbox.
-4. All tests run in parallel in one container; expected outputs never enter it, the comparison happens here.
+4. Some of its tests may have been run before, for another batch: *test cache*. The others run in parallel in one
+   container; expected outputs never enter it, the comparison happens here.
 
 What has been judged is stored only when its result is published (``remember``): a cache entry must never be the reason
 that a submission counts as delivered. Who waits for an identical batch gets the outcome then, too.
+
+What is kept, and what is not, is in ``evalx.cache.rules``; ``docs/caching.md`` says it to users.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 import structlog
 
-from evalx.cache import keys
+from evalx.cache.keys import BatchKeys, Keys
+from evalx.cache.outcomes import Outcome, by_fingerprint, decode_outcome, decode_test, encode
+from evalx.cache.rules import Policy, is_conclusive, is_repeatable
+from evalx.cache.store import StoreLevel
 from evalx.errors import JudgeFaultError
 from evalx.execution import Artifact, OnTest, Sandbox, compile_program, run_tests, skip_after_failure
 from evalx.languages import Language, Registry
-from evalx.messages import CompileReport, Result, ReturnOutput, Source, Submission, TestResult
+from evalx.messages import CompileReport, Result, ReturnOutput, Source, Submission, TestCase, TestResult
 from evalx.metrics import RETRIES
 from evalx.verdicts import PASSED, Verdict, overall
 
@@ -32,20 +39,25 @@ log = structlog.get_logger(__name__)
 #: Seconds of pause before each further attempt after a fault of ours: a container that died is replaced at once, a
 #: daemon that is restarting needs a few seconds. Worst case 4 attempts and 10.5 s of pauses.
 RETRY_PAUSES_S = (0.5, 2.0, 8.0)
-#: A test that used more than this part of a limit may fall on the other side of it next time, so it is not cached.
-NEAR_LIMIT = 0.8
-#: Verdicts that depend on how busy the machine was.
-UNREPEATABLE = frozenset({Verdict.TLE, Verdict.MLE, Verdict.JE})
 
 
 class Cache(Protocol):
     """What the engine needs to remember."""
 
-    async def get(self, level: str, key: str) -> bytes | None:
+    async def get(self, level: StoreLevel, key: str) -> bytes | None:
         """The value of a key, or None."""
 
-    async def put(self, key: str, value: bytes) -> None:
+    async def get_many(self, level: StoreLevel, keys: Sequence[str]) -> list[bytes | None]:
+        """The values of keys, None for each that is not known."""
+
+    async def put(self, level: StoreLevel, key: str, value: bytes) -> None:
         """Store a value."""
+
+    async def put_many(self, level: StoreLevel, values: Mapping[str, bytes]) -> None:
+        """Store values."""
+
+    def count(self, source: Source) -> None:
+        """Count a batch by where its answer came from."""
 
 
 class Lead(Protocol):
@@ -69,6 +81,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of one submission, without the circumstances of its delivery.
 
     ``verdict`` is CE, and ``tests`` empty, when it did not compile; else ``tests`` are in the submission's order.
+    ``is_new``: the whole of it was not in a cache, so it should be stored when it is published.
     """
 
     verdict: Verdict
@@ -76,8 +89,9 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     tests: tuple[TestResult, ...]
     toolchain: str
     source: Source
-    cache_key: str
+    keys: BatchKeys | None = None
     lead: Lead | None = None
+    is_new: bool = False
 
     def result(
         self,
@@ -120,41 +134,50 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class _Outcome(msgspec.Struct, frozen=True):
-    """A judgement as it is shared: tests by fingerprint, since ids and order are each submission's own."""
+class Case(msgspec.Struct, frozen=True):
+    """A submission on its way through the engine, and what it is known under; ``Engine.case`` makes one."""
 
-    compile: CompileReport | None
-    tests: dict[bytes, TestResult]
-
-
-class _Answer(msgspec.Struct, frozen=True):
-    """A judgement as it is kept for repeats of one submission: verdicts and outputs as they were published."""
-
-    verdict: Verdict
-    compile: CompileReport | None
-    tests: tuple[TestResult, ...]
+    submission: Submission
+    language: Language
     toolchain: str
-    cache_key: str
+    keys: BatchKeys
+    rank: int
+    on_test: OnTest | None
 
 
-#: Where an outcome came from, and what must be ended when it is published.
-_Flown: TypeAlias = tuple[Source, _Outcome, Lead | None]
+class _Flown(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an outcome came from, what must be ended when it is published, and whether it was put together here."""
+
+    source: Source
+    outcome: Outcome
+    lead: Lead | None = None
+    is_new: bool = False
+
 
 _encoder = msgspec.msgpack.Encoder()
-_answer_decoder = msgspec.msgpack.Decoder(_Answer)
-_outcome_decoder = msgspec.msgpack.Decoder(_Outcome)
 _artifact_decoder = msgspec.msgpack.Decoder(Artifact)
 
 
 class Engine:
     """Judges submissions, many at a time. ``sandbox`` and ``cache`` are started and closed by the caller."""
 
-    def __init__(self, registry: Registry, sandbox: Sandbox, cache: Cache, flights: Flights | None = None) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        sandbox: Sandbox,
+        cache: Cache,
+        flights: Flights | None = None,
+        *,
+        keys: Keys | None = None,
+        policy: Policy | None = None,
+    ) -> None:
         self._registry = registry
         self._sandbox = sandbox
         self._cache = cache
-        self._flights = flights
-        self._in_progress: dict[str, asyncio.Future[_Outcome]] = {}
+        self._policy = policy or Policy()
+        self._flights = flights if self._policy.single_flight else None
+        self._keys = keys or Keys()
+        self._in_progress: dict[str, asyncio.Future[Outcome]] = {}
 
     async def judge(self, submission: Submission, *, rank: int = 0, on_test: OnTest | None = None) -> Judgement:
         """Judge a normalised submission (``decode_submission`` makes one).
@@ -167,18 +190,22 @@ class Engine:
         Raises:
             JudgeFaultError: our fault, after the retries.
         """
-        language = self._registry.resolve(submission.language, submission.version)
-        key = keys.result_key(submission, self._sandbox.toolchain(language.image))
-        known = await self._known(key) if submission.cache == "use" else None
-        source, outcome, lead = known or await self._lead(submission, language, key, rank, on_test)
-        return self._judgement(submission, language, key, source, outcome, lead)
+        case = self.case(submission, rank, on_test)
+        known = await self._known(case) if submission.cache == "use" else None
+        flown = known or await self._lead(case)
+        judgement = _judgement(case, flown)
+        self._cache.count(judgement.source)
+        return judgement
 
     async def remember(self, submission: Submission, judgement: Judgement) -> None:
         """Store a published judgement for identical submissions to come, and end their waiting."""
-        if judgement.source != "executed":
+        if not judgement.is_new:
             return
-        tests_keep = all(_is_repeatable(test, submission) for test in judgement.tests)
-        keep = submission.cache != "bypass" and _is_conclusive(judgement.compile) and tests_keep
+        keep = submission.cache != "bypass" and is_conclusive(judgement.compile)
+        if keep and self._policy.tests:
+            await self._keep_tests(submission, judgement)
+        ran = [test for test in judgement.tests if test.verdict is not Verdict.SK]
+        keep = keep and self._policy.results and all(is_repeatable(test, submission.limits) for test in ran)
         await self._end(submission, judgement, keep=keep)
 
     async def hand_over(self, submission: Submission, judgement: Judgement) -> None:
@@ -186,59 +213,74 @@ class Engine:
         if judgement.lead is not None:
             await self._end(submission, judgement, keep=False)
 
-    @staticmethod
-    def pack(judgement: Judgement) -> bytes:
+    def pack(self, submission: Submission, judgement: Judgement) -> bytes:
         """A judgement for ``unpack``."""
-        return _encoder.encode(
-            _Answer(judgement.verdict, judgement.compile, judgement.tests, judgement.toolchain, judgement.cache_key)
-        )
+        return encode(_outcome_of(judgement, judgement.keys or self.case(submission).keys))
 
-    @staticmethod
-    def unpack(value: bytes) -> Judgement | None:
-        """The judgement that was packed, as one from a cache; None when the value is damaged."""
-        try:
-            answer = _answer_decoder.decode(value)
-        except msgspec.DecodeError:
-            log.warning("answer_damaged")
+    def unpack(self, submission: Submission, value: bytes) -> Judgement | None:
+        """The judgement that was packed for this submission, as one from a cache; None when the value is damaged."""
+        outcome = decode_outcome(value)
+        return None if outcome is None else self.answer(self.case(submission), outcome)
+
+    def answer(self, case: Case, outcome: Outcome) -> Judgement | None:
+        """The judgement of a submission by an outcome from a cache; None when that is not one of this submission."""
+        if not _answers(outcome, case):
             return None
-        return Judgement(
-            verdict=answer.verdict,
-            compile=answer.compile and msgspec.structs.replace(answer.compile, cached=True),
-            tests=tuple(msgspec.structs.replace(test, cached=True) for test in answer.tests),
-            toolchain=answer.toolchain,
-            source="result_cache",
-            cache_key=answer.cache_key,
-        )
+        return _judgement(case, _Flown(source="result_cache", outcome=outcome))
+
+    @property
+    def answers_batches(self) -> bool:
+        """Whether batches that were judged before are answered from the cache."""
+        return self._policy.results
+
+    def case(self, submission: Submission, rank: int = 0, on_test: OnTest | None = None) -> Case:
+        """What a normalised submission is known under."""
+        language = self._registry.resolve(submission.language, submission.version)
+        toolchain = self._sandbox.toolchain(language.image)
+        keys = self._keys.of(submission, language, toolchain)
+        return Case(submission, language, toolchain, keys, rank, on_test)
 
     async def _end(self, submission: Submission, judgement: Judgement, *, keep: bool) -> None:
-        value = _encoder.encode(_Outcome(judgement.compile, _by_fingerprint(submission, judgement.tests)))
+        keys = judgement.keys or self.case(submission).keys
+        value = encode(_outcome_of(judgement, keys))
         if judgement.lead is not None:
             await judgement.lead.end(value, keep=keep)
         elif keep:
-            await self._cache.put(judgement.cache_key, value)
+            await self._cache.put("result", keys.result, value)
 
-    async def _known(self, key: str) -> _Flown | None:
+    async def _keep_tests(self, submission: Submission, judgement: Judgement) -> None:
+        keys = judgement.keys or self.case(submission).keys
+        values = {
+            keys.test(fingerprint): encode(test)
+            for fingerprint, test in by_fingerprint(keys.tests, judgement.tests).items()
+            if not test.cached and is_repeatable(test, submission.limits)
+        }
+        if values:
+            await self._cache.put_many("test", values)
+
+    async def _known(self, case: Case) -> _Flown | None:
         """Steps 1 and 2: an answer that exists, or that is being worked out here."""
-        value = await self._cache.get("result", key)
-        if value is not None and (outcome := _decode_outcome(value, key)) is not None:
-            return "result_cache", outcome, None
+        key = case.keys.result
+        if self._policy.results:
+            outcome = decode_outcome(await self._cache.get("result", key))
+            if outcome is not None and _answers(outcome, case):
+                return _Flown(source="result_cache", outcome=outcome)
         if (running := self._in_progress.get(key)) is None:
             return None
         # Not the future itself: who stops waiting must not cancel it for the others.
         await asyncio.wait([running])
         failed = running.cancelled() or running.exception() is not None
-        return None if failed else ("joined", running.result(), None)
+        return None if failed else _Flown(source="joined", outcome=running.result())
 
-    async def _lead(
-        self, submission: Submission, language: Language, key: str, rank: int, on_test: OnTest | None
-    ) -> _Flown:
+    async def _lead(self, case: Case) -> _Flown:
         """Judge, while identical submissions wait for the outcome."""
-        future: asyncio.Future[_Outcome] = asyncio.get_running_loop().create_future()
-        if submission.cache == "use":
+        key = case.keys.result
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        if case.submission.cache == "use" and self._policy.single_flight:
             self._in_progress[key] = future
         try:
-            flown = await self._fly(submission, language, key, rank, on_test)
-            future.set_result(flown[1])
+            flown = await self._fly(case)
+            future.set_result(flown.outcome)
             return flown
         finally:
             # Whoever joined a leader that failed judges by himself.
@@ -246,20 +288,19 @@ class Engine:
             if self._in_progress.get(key) is future:
                 del self._in_progress[key]
 
-    async def _fly(
-        self, submission: Submission, language: Language, key: str, rank: int, on_test: OnTest | None
-    ) -> _Flown:
+    async def _fly(self, case: Case) -> _Flown:
         """Step 2 once more, among all workers; then judge."""
         lead: Lead | None = None
-        if submission.cache == "use" and self._flights is not None:
-            joined = await self._flights.join(key)
+        if case.submission.cache == "use" and self._flights is not None:
+            joined = await self._flights.join(case.keys.result)
             if isinstance(joined, bytes):
-                if (outcome := _decode_outcome(joined, key)) is not None:
-                    return "joined", outcome, None
+                outcome = decode_outcome(joined)
+                if outcome is not None and _answers(outcome, case):
+                    return _Flown(source="joined", outcome=outcome)
             else:
                 lead = joined
         try:
-            outcome = await self._judge_with_retries(submission, language, rank, on_test)
+            outcome, ran = await self._judge_with_retries(case)
         except BaseException:
             if lead is not None:
                 # Also when we are being cancelled: others would have to wait for the lease to expire.
@@ -267,42 +308,54 @@ class Engine:
             raise
         if lead is not None:
             lead.settle()
-        return "executed", outcome, lead
+        return _Flown(source="executed" if ran else "result_cache", outcome=outcome, lead=lead, is_new=True)
 
-    async def _judge_with_retries(
-        self, submission: Submission, language: Language, rank: int, on_test: OnTest | None
-    ) -> _Outcome:
+    async def _judge_with_retries(self, case: Case) -> tuple[Outcome, bool]:
         for pause in RETRY_PAUSES_S:
             try:
-                return await self._judge_once(submission, language, rank, on_test)
+                return await self._judge_once(case)
             except JudgeFaultError as fault:
-                log.warning(
-                    "judging_failed", submission=submission.id, code=fault.code, error=str(fault), retry_in_s=pause
-                )
+                name = case.submission.id
+                log.warning("judging_failed", submission=name, code=fault.code, error=str(fault), retry_in_s=pause)
                 RETRIES.inc()
                 await asyncio.sleep(pause)
-        return await self._judge_once(submission, language, rank, on_test)
+        return await self._judge_once(case)
 
-    async def _judge_once(
-        self, submission: Submission, language: Language, rank: int, on_test: OnTest | None
-    ) -> _Outcome:
-        """Steps 3 and 4."""
-        artifact = await self._artifact(submission, language, rank)
+    async def _judge_once(self, case: Case) -> tuple[Outcome, bool]:
+        """Steps 3 and 4: the outcome, and whether anything had to be run for it."""
+        artifact = await self._artifact(case)
         if artifact.report is not None and artifact.report.exit_code != 0:
-            return _Outcome(artifact.report, {})
-        tests = await run_tests(self._sandbox, language, artifact.files, submission, rank, on_test)
-        return _Outcome(artifact.report, _by_fingerprint(submission, tests))
+            return Outcome(case.toolchain, artifact.report, {}), not artifact.report.cached
+        known = await self._known_tests(case)
+        _tell(case, known)
+        missing = _missing(case, known)
+        if missing.tests:
+            ran = await run_tests(self._sandbox, case.language, artifact.files, missing, case.rank, case.on_test)
+            known |= by_fingerprint(self._keys.of(missing, case.language, case.toolchain).tests, ran)
+        for fingerprint in case.keys.tests:
+            # Behind a failure that was known before.
+            known.setdefault(fingerprint, TestResult(id="", verdict=Verdict.SK))
+        compiled = artifact.report is not None and not artifact.report.cached
+        return Outcome(case.toolchain, artifact.report, known), bool(missing.tests) or compiled
 
-    async def _artifact(self, submission: Submission, language: Language, rank: int) -> Artifact:
-        toolchain = self._sandbox.toolchain(language.image)
-        key = keys.artifact_key(language, toolchain, submission.code)
-        if language.compile is None:
-            return await compile_program(self._sandbox, language, submission.code, rank)
-        if submission.cache == "use" and (known := await self._known_artifact(key)) is not None:
+    async def _known_tests(self, case: Case) -> dict[bytes, TestResult]:
+        """Results of tests of this program that were run before, for whatever batch."""
+        if case.submission.cache != "use" or not self._policy.tests:
+            return {}
+        fingerprints = tuple(dict.fromkeys(case.keys.tests))
+        values = await self._cache.get_many("test", [case.keys.test(one) for one in fingerprints])
+        tests = {one: decode_test(value) for one, value in zip(fingerprints, values, strict=True)}
+        return {one: msgspec.structs.replace(test, cached=True) for one, test in tests.items() if test is not None}
+
+    async def _artifact(self, case: Case) -> Artifact:
+        submission = case.submission
+        if case.language.compile is None:
+            return await compile_program(self._sandbox, case.language, submission.code, case.rank)
+        if submission.cache == "use" and (known := await self._known_artifact(case.keys.artifact)) is not None:
             return known
-        artifact = await compile_program(self._sandbox, language, submission.code, rank)
-        if submission.cache != "bypass" and _is_conclusive(artifact.report):
-            await self._cache.put(key, _encoder.encode(artifact))
+        artifact = await compile_program(self._sandbox, case.language, submission.code, case.rank)
+        if submission.cache != "bypass" and is_conclusive(artifact.report):
+            await self._cache.put("artifact", case.keys.artifact, _encoder.encode(artifact))
         return artifact
 
     async def _known_artifact(self, key: str) -> Artifact | None:
@@ -317,62 +370,55 @@ class Engine:
         report = artifact.report and msgspec.structs.replace(artifact.report, cached=True)
         return Artifact(report, artifact.files)
 
-    def _judgement(
-        self,
-        submission: Submission,
-        language: Language,
-        key: str,
-        source: Source,
-        outcome: _Outcome,
-        lead: Lead | None,
-    ) -> Judgement:
-        cached = source == "result_cache"
-        report = outcome.compile
-        if report is not None and cached:
-            report = msgspec.structs.replace(report, cached=True)
-        tests = [
-            msgspec.structs.replace(outcome.tests[keys.fingerprint(test)], id=test.id, cached=cached)
-            for test in (submission.tests if outcome.tests else ())
-        ]
-        if submission.stop_on_failure:
-            tests = skip_after_failure(tests)
-        return Judgement(
-            verdict=overall(test.verdict for test in tests) if tests else Verdict.CE,
-            compile=report,
-            tests=tuple(tests),
-            toolchain=self._sandbox.toolchain(language.image),
-            source=source,
-            cache_key=key,
-            lead=lead,
-        )
+
+def _missing(case: Case, known: Mapping[bytes, TestResult]) -> Submission:
+    """The submission with those of its tests that must be run."""
+    missing: list[TestCase] = []
+    for fingerprint, test in zip(case.keys.tests, case.submission.tests, strict=True):
+        result = known.get(fingerprint)
+        if result is None:
+            missing.append(test)
+        elif case.submission.stop_on_failure and result.verdict not in PASSED:
+            # What comes behind it is skipped, whatever it would have been.
+            break
+    return msgspec.structs.replace(case.submission, tests=tuple(missing))
 
 
-def _decode_outcome(value: bytes, key: str) -> _Outcome | None:
-    try:
-        return _outcome_decoder.decode(value)
-    except msgspec.DecodeError:
-        log.warning("cache_value_damaged", key=key)
-        return None
+def _tell(case: Case, known: Mapping[bytes, TestResult]) -> None:
+    """Who wants to know of every test that ends is told of those that ended before."""
+    if case.on_test is not None:
+        for fingerprint, test in zip(case.keys.tests, case.submission.tests, strict=True):
+            if fingerprint in known:
+                case.on_test(msgspec.structs.replace(known[fingerprint], id=test.id))
 
 
-def _by_fingerprint(submission: Submission, tests: tuple[TestResult, ...]) -> dict[bytes, TestResult]:
-    results: dict[bytes, TestResult] = {}
-    for test, result in zip(submission.tests, tests, strict=False):
-        # Of equal tests the first one counts: with ``stop_on_failure`` a later one may have been skipped.
-        results.setdefault(keys.fingerprint(test), result)
-    return results
+def _answers(outcome: Outcome, case: Case) -> bool:
+    """Whether there is an answer to every test: what Redis says is not believed for having been found."""
+    if not outcome.tests:
+        return outcome.compile is not None and outcome.compile.exit_code != 0
+    return all(fingerprint in outcome.tests for fingerprint in case.keys.tests)
 
 
-def _is_conclusive(report: CompileReport | None) -> bool:
-    """A compiler that was stopped at a limit may come through next time, when the machine is less busy."""
-    return report is None or report.exit_code is not None
-
-
-def _is_repeatable(test: TestResult, submission: Submission) -> bool:
-    limits = submission.limits
-    return (
-        test.verdict not in UNREPEATABLE
-        and test.cpu_time_ms <= NEAR_LIMIT * limits.cpu_time_ms
-        and test.wall_time_ms <= NEAR_LIMIT * limits.wall_time_ms
-        and test.peak_memory_bytes <= NEAR_LIMIT * limits.memory_bytes
+def _judgement(case: Case, flown: _Flown) -> Judgement:
+    outcome, submission = flown.outcome, case.submission
+    cached = flown.source == "result_cache"
+    report = outcome.compile
+    if report is not None and cached:
+        report = msgspec.structs.replace(report, cached=True)
+    tests = outcome.tests_for(submission, case.keys.tests, cached=cached)
+    if submission.stop_on_failure:
+        tests = tuple(skip_after_failure(tests))
+    return Judgement(
+        verdict=overall(test.verdict for test in tests) if tests else Verdict.CE,
+        compile=report,
+        tests=tests,
+        toolchain=outcome.toolchain,
+        source=flown.source,
+        keys=case.keys,
+        lead=flown.lead,
+        is_new=flown.is_new,
     )
+
+
+def _outcome_of(judgement: Judgement, keys: BatchKeys) -> Outcome:
+    return Outcome(judgement.toolchain, judgement.compile, by_fingerprint(keys.tests, judgement.tests))

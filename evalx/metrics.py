@@ -23,7 +23,11 @@ STAGE_SECONDS = Histogram(
     "evalx_stage_seconds", "Time of a submission by stage", ["stage"], buckets=STAGE_BUCKETS_S, registry=REGISTRY
 )
 CACHE_LOOKUPS = Counter("evalx_cache_lookups", "Cache look-ups", ["level", "outcome"], registry=REGISTRY)
+CACHE_HITS = Counter("evalx_cache_hits", "Look-ups that found it, by where", ["level", "place"], registry=REGISTRY)
 REDIS_AVAILABLE = Gauge("evalx_redis_available", "1 while Redis answers, 0 while memory stands in", registry=REGISTRY)
+REDIS_FAILURES = Counter(
+    "evalx_redis_failures", "Calls without an answer: slow, away, refused", ["kind"], registry=REGISTRY
+)
 LEASES = Counter("evalx_leases", "Leases: awaited, taken over from the dead, lost", ["event"], registry=REGISTRY)
 GAPS = Counter(
     "evalx_record_gaps", "Gaps in a partition: dropped by the consumer, or real", ["kind"], registry=REGISTRY

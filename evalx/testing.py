@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -133,16 +134,29 @@ class MemoryCache:
 
     def __init__(self, journal: Journal | None = None) -> None:
         self.values: dict[str, bytes] = {}
+        self.counts: Counter[str] = Counter()
         self.journal: Journal = journal if journal is not None else []
 
     async def get(self, level: str, key: str) -> bytes | None:
         """The value of a key."""
         return self.values.get(key)
 
-    async def put(self, key: str, value: bytes) -> None:
+    async def get_many(self, level: str, keys: Sequence[str]) -> list[bytes | None]:
+        """The values of keys."""
+        return [self.values.get(key) for key in keys]
+
+    async def put(self, level: str, key: str, value: bytes) -> None:
         """Store a value."""
-        self.values[key] = value
-        self.journal.append(("store", key))
+        await self.put_many(level, {key: value})
+
+    async def put_many(self, level: str, values: Mapping[str, bytes]) -> None:
+        """Store values."""
+        self.values.update(values)
+        self.journal.append(("store", level))
+
+    def count(self, source: str) -> None:
+        """Count a batch by where its answer came from."""
+        self.counts[source] += 1
 
 
 class FakePartition(NamedTuple):
@@ -208,6 +222,10 @@ class FakePublisher:
         self.results.append(result)
         self.journal.append(("publish", result.id))
         return True
+
+    async def results_together(self, batch: Sequence[tuple[Result, Callable[[], bool]]]) -> list[bool]:
+        """Publish results together."""
+        return [await self.result(*one) for one in batch]
 
     async def dead_letter(
         self, record: Any, error: RejectedError | JudgeFaultError, wanted: Callable[[], bool]

@@ -155,6 +155,8 @@ class Worker:
             "EVALX_HEALTH_PORT": str(self.port),
             "EVALX_LOG_JSON": "true",
             "TMPDIR": str(self.temp),
+            # What another test has compiled would be known.
+            "EVALX_ARTIFACT_DIR": str(services.logs / f"artifacts-{name}"),
             **environment,
         }
         inherited = {

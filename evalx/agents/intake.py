@@ -8,11 +8,10 @@ the dead letter is written, confirmed and acknowledged in order by ``pipeline``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
-from evalx.agents.lanes import Lanes
 from evalx.agents.records import Record
 from evalx.agents.sequencer import Sequencer
 from evalx.errors import RejectedError
@@ -21,20 +20,27 @@ from evalx.messages import Rules, decode_submission
 log = structlog.get_logger(__name__)
 
 
+class Queue(Protocol):
+    """Where records go from here."""
+
+    def put(self, record: Record, /) -> None:
+        """Take a record; never blocks."""
+
+
 class Intake:
     """Takes records in partition order. One actor, since order is what the sequencer needs."""
 
     def __init__(
         self,
         rules: Rules,
-        lanes: Lanes[Record],
+        queue: Queue,
         sequencer: Sequencer[Record],
         lane_of: Callable[[Any], str],
     ) -> None:
         self._rules = rules
-        self._lanes = lanes
         self._sequencer = sequencer
         self._lane_of = lane_of
+        self._queue = queue
 
     def take(self, event: Any) -> None:
         """Decode one Faust event and queue it; never raises for what the record contains."""
@@ -51,4 +57,4 @@ class Intake:
             # A defect of ours; the sender is told, and the bytes are kept as a dead letter.
             log.exception("decoding_failed", partition=record.partition_number, offset=record.offset)
             record.rejection = RejectedError("invalid_value", f"the submission could not be read: {error!r}")
-        self._lanes.put(record)
+        self._queue.put(record)

@@ -12,8 +12,9 @@ else. zlib needs no interpreter lock, so in another thread this is beside everyt
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaProducer
@@ -50,6 +51,20 @@ class Outlet:
         except KafkaError:
             await self._replace(producer)
             raise
+
+    async def send_all(self, messages: Sequence[Mapping[str, Any]]) -> list[bool]:
+        """Send messages together and wait for the broker; for each whether it was confirmed."""
+        producer = self._producer
+        sent: list[asyncio.Future[Any]] = []
+        with contextlib.suppress(KafkaError):
+            for message in messages:
+                sent.append(await producer.send(**message))  # noqa: PERF401  what was sent before a failure counts
+        if sent:
+            await asyncio.wait(sent)
+        confirmed = [one.exception() is None for one in sent]
+        if not all(confirmed) or len(sent) < len(messages):
+            await self._replace(producer)
+        return confirmed + [False] * (len(messages) - len(sent))
 
     async def _replace(self, failed: AIOKafkaProducer) -> None:
         async with self._replacing:

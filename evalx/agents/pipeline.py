@@ -25,18 +25,19 @@ sequencer, after the consumer had a moment to hear of a rebalance) and of Redis 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any
 
 import msgspec
 import structlog
 
+from evalx.agents.flying import Flying
 from evalx.agents.lanes import Lanes
 from evalx.agents.publisher import Encoded, Publisher
 from evalx.agents.pulse import Pulse
 from evalx.agents.quarantine import Quarantine
 from evalx.agents.records import Record
+from evalx.agents.reporting import report
 from evalx.agents.sequencer import Sequencer
 from evalx.cache.claims import Claim, Claims
 from evalx.cache.progress import PROGRESS_HEADER, PROGRESS_WANTED, ProgressReporter
@@ -46,12 +47,11 @@ from evalx.execution import OnTest
 from evalx.messages import (
     Result,
     Submission,
-    content_hash,
     judge_error_result,
     peek_id,
     rejected_result,
 )
-from evalx.metrics import IN_FLIGHT, JUDGED, STAGE_SECONDS, TESTS
+from evalx.metrics import STAGE_SECONDS
 
 log = structlog.get_logger(__name__)
 
@@ -89,23 +89,15 @@ class Pipeline:
         self._quarantine = Quarantine()
         #: What kept a record from ever being finished: a defect, after which the worker must not go on.
         self.failure: Exception | None = None
-        self._in_flight: set[Record] = set()
-        #: Those of them that wait for others' answers; nothing is lost by giving them up.
-        self._waiting: set[Record] = set()
-        self._settling: set[asyncio.Task[Any]] = set()
-        self._settled = asyncio.Event()
-        self._settled.set()
-        self._stopping = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self.flying = Flying()
 
     async def run_place(self) -> None:
         """One place of the worker: one record after another until it is cancelled or the worker stops."""
         while True:
             record = await self._lanes.take()
-            if self._stopping.is_set():
+            if self.flying.is_stopping:
                 return
-            self._enter(record)
+            self.flying.enter([record])
             try:
                 await self.process(record)
             except Exception as error:
@@ -113,7 +105,7 @@ class Pipeline:
                 log.exception("record_failed", partition=record.partition_number, offset=record.offset)
                 self.failure = error
             finally:
-                self._leave(record)
+                self.flying.leave([record])
 
     async def process(self, record: Record) -> None:
         """Steps 3 to 8."""
@@ -124,12 +116,12 @@ class Pipeline:
                     return
             self._acknowledge(record)
         finally:
-            self._end_settling()
+            self.flying.end_settling()
 
     async def _deliver(self, record: Record) -> bool:
         """Steps 3 to 7. False when the answer is not ours to give, or not any more."""
         if record.submission is None:
-            self._begin_settling()
+            self.flying.begin_settling()
             return await self._publish(record, self._unjudged(record, record.rejection))
         return await self._process_claimed(record, record.submission)
 
@@ -139,13 +131,13 @@ class Pipeline:
         def wanted() -> bool:
             return self._is_ours(record)
 
-        self._wait_for_others(record)
-        async with self._claims.hold(submission.id, content_hash(submission), wanted) as claim:
-            self._go_on(record)
+        self.flying.wait_for_others(record)
+        async with self._claims.hold(submission.id, record.content, wanted) as claim:
+            self.flying.go_on(record)
             if claim is None or not wanted():
                 return False
             answer = await self._answer(record, submission, claim)
-            self._begin_settling()
+            self.flying.begin_settling()
             self._claims.settle(claim)
             delivered = False
             try:
@@ -158,56 +150,16 @@ class Pipeline:
 
     def stop_taking(self) -> None:
         """Start nothing new; what is being judged goes on."""
-        self._stopping.set()
+        self.flying.is_stopping = True
 
     async def wait_idle(self, timeout_s: float) -> bool:
-        """Wait until nothing is being judged; False when the time was not enough.
-
-        A record that waits for what others make of the same submission does not count.
-        """
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._idle.wait()
-        except TimeoutError:
-            return False
-        return True
+        """See ``Flying.wait_idle``."""
+        return await self.flying.wait_idle(timeout_s)
 
     @property
     def in_flight(self) -> int:
         """Records that are being judged or published."""
-        return len(self._in_flight)
-
-    @property
-    def records_in_flight(self) -> frozenset[Record]:
-        """Those records."""
-        return frozenset(self._in_flight)
-
-    def is_settling(self, place: asyncio.Task[None]) -> bool:
-        """Whether a place has an answer that is about to be published and acknowledged.
-
-        It must not be cancelled then: a result that is published and not acknowledged is published again by another.
-        """
-        return place in self._settling
-
-    async def wait_settled(self, timeout_s: float) -> bool:
-        """Wait until nothing is between its answer and its acknowledgement; False when the time was not enough."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._settled.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    def _begin_settling(self) -> None:
-        if (place := asyncio.current_task()) is not None:
-            self._settling.add(place)
-            self._settled.clear()
-
-    def _end_settling(self) -> None:
-        if (place := asyncio.current_task()) is not None:
-            self._settling.discard(place)
-        if not self._settling:
-            self._settled.set()
+        return len(self.flying)
 
     async def _answer(self, record: Record, submission: Submission, claim: Claim) -> Answer:
         """Steps 4 and 5; whatever goes wrong, there is an answer."""
@@ -234,7 +186,7 @@ class Pipeline:
 
     async def _judge(self, record: Record, submission: Submission, claim: Claim) -> Judgement:
         """Step 4, unless the id was answered before, or should not be judged any more."""
-        if claim.answer is not None and (known := self._engine.unpack(claim.answer)) is not None:
+        if claim.answer is not None and (known := self._engine.unpack(submission, claim.answer)) is not None:
             return known
         if claim.poison:
             raise JudgeFaultError("poison", _verdict_on(claim))
@@ -293,7 +245,7 @@ class Pipeline:
             return False
         STAGE_SECONDS.labels("publish").observe(time.perf_counter() - started)
         if result is not None:
-            _count(result)
+            report(result)
         return True
 
     def _encode(
@@ -318,7 +270,7 @@ class Pipeline:
     async def _conclude(self, submission: Submission, answer: Answer, claim: Claim, *, published: bool) -> None:
         """Step 7. Whatever goes wrong here, the result is out already, or another worker's to give."""
         judgement = answer.judgement
-        value = self._engine.pack(judgement) if judgement is not None else None
+        value = self._engine.pack(submission, judgement) if judgement is not None else None
         try:
             if published:
                 overtaken = not await self._claims.end(claim, value)
@@ -333,37 +285,17 @@ class Pipeline:
 
     def _acknowledge(self, record: Record) -> None:
         """Step 8."""
-        assert record.ticket is not None, "intake gives every record a ticket"
-        for finished in self._sequencer.finish(record.ticket):
-            finished.event.ack()
+        acknowledge(self._sequencer, record)
 
     def _is_ours(self, record: Record) -> bool:
         return record.ticket is not None and self._sequencer.is_current(record.ticket)
 
-    def _enter(self, record: Record) -> None:
-        self._in_flight.add(record)
-        self._note_idle()
-        IN_FLIGHT.set(len(self._in_flight))
 
-    def _leave(self, record: Record) -> None:
-        self._in_flight.discard(record)
-        self._waiting.discard(record)
-        self._note_idle()
-        IN_FLIGHT.set(len(self._in_flight))
-
-    def _wait_for_others(self, record: Record) -> None:
-        self._waiting.add(record)
-        self._note_idle()
-
-    def _go_on(self, record: Record) -> None:
-        self._waiting.discard(record)
-        self._note_idle()
-
-    def _note_idle(self) -> None:
-        if self._in_flight <= self._waiting:
-            self._idle.set()
-        else:
-            self._idle.clear()
+def acknowledge(sequencer: Sequencer[Record], record: Record) -> None:
+    """A record is finished: acknowledge what is now a finished prefix of its partition."""
+    assert record.ticket is not None, "intake gives every record a ticket"
+    for finished in sequencer.finish(record.ticket):
+        finished.event.ack()
 
 
 def _as_fault(error: Exception, submission: Submission) -> JudgeFaultError:
@@ -372,26 +304,6 @@ def _as_fault(error: Exception, submission: Submission) -> JudgeFaultError:
         return error
     log.exception("judging_crashed", submission=submission.id)
     return JudgeFaultError("internal_error", f"the judge failed: {error!r}")
-
-
-def _count(result: Result) -> None:
-    JUDGED.labels(result.lane, result.status, result.source or "none").inc()
-    STAGE_SECONDS.labels("queued").observe(result.queued_ms / 1000)
-    STAGE_SECONDS.labels("judge").observe(result.judged_ms / 1000)
-    for test in result.tests:
-        TESTS.labels(result.language, test.verdict.value).inc()
-    log.info(
-        "submission_finished",
-        submission=result.id,
-        lane=result.lane,
-        status=result.status,
-        verdict=result.verdict,
-        language=result.language,
-        source=result.source,
-        attempt=result.attempt,
-        queued_ms=round(result.queued_ms, 1),
-        judged_ms=round(result.judged_ms, 1),
-    )
 
 
 def _bare_result(result: Result, fault: JudgeFaultError) -> Result:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -99,6 +99,22 @@ class Publisher:
         return await self._send(
             self._results, wanted, topic=topic, key=result.key, value=result.value, headers=result.headers
         )
+
+    async def results_together(self, batch: Sequence[tuple[Encoded, Callable[[], bool]]]) -> list[bool]:
+        """Publish results together, each with its ``wanted``; see ``result``."""
+        topic = self._settings.topic_results
+        messages = [{"topic": topic, "key": one.key, "value": one.value, "headers": one.headers} for one, _ in batch]
+        try:
+            confirmed = await self._results.send_all(messages)
+        except KafkaError as error:
+            log.warning("publish_failed", topic=topic, error=repr(error))
+            confirmed = [False] * len(batch)
+        again = (self._publish_again(*one) for one, sent in zip(batch, confirmed, strict=True) if not sent)
+        others = iter(await asyncio.gather(*again))
+        return [sent or next(others) for sent in confirmed]
+
+    async def _publish_again(self, result: Encoded, wanted: Callable[[], bool]) -> bool:
+        return wanted() and await self.result(result, wanted)
 
     async def dead_letter(
         self, record: Record, error: RejectedError | JudgeFaultError, wanted: Callable[[], bool]

@@ -8,13 +8,24 @@ from typing import Any
 
 from evalx.agents.sequencer import Ticket
 from evalx.errors import RejectedError
-from evalx.messages import Submission
+from evalx.messages import Submission, content_hash
 
 
 class Record:
     """One record, what became of its decoding, and its place in the partition's order."""
 
-    __slots__ = ("event", "key", "lane", "partition", "rejection", "submission", "taken_at", "ticket", "value")
+    __slots__ = (
+        "_content",
+        "event",
+        "key",
+        "lane",
+        "partition",
+        "rejection",
+        "submission",
+        "taken_at",
+        "ticket",
+        "value",
+    )
 
     def __init__(self, event: Any, lane: str) -> None:
         self.event = event
@@ -26,6 +37,7 @@ class Record:
         self.ticket: Ticket[Record] | None = None
         self.submission: Submission | None = None
         self.rejection: RejectedError | None = None
+        self._content = b""
 
     @property
     def topic(self) -> str:
@@ -46,6 +58,14 @@ class Record:
     def size(self) -> int:
         """Bytes of the value; the decoded submission is about as large again."""
         return len(self.value or b"")
+
+    @property
+    def content(self) -> bytes:
+        """What the submission is known by, see ``content_hash``."""
+        assert self.submission is not None, "only a submission has content"
+        if not self._content:
+            self._content = content_hash(self.submission)
+        return self._content
 
     @property
     def queued_ms(self) -> float:

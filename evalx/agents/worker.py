@@ -34,6 +34,7 @@ import structlog
 from evalx.agents.app import ConsumerFlow, Partitions, create_app, subscribe
 from evalx.agents.continuity import Continuity
 from evalx.agents.folder import WorkerFolder, remove_left_folders
+from evalx.agents.front import Front
 from evalx.agents.health import Board, HealthServer, end_by_force_after
 from evalx.agents.intake import Intake
 from evalx.agents.lanes import Lanes
@@ -47,11 +48,14 @@ from evalx.agents.source import ConsumerSource
 from evalx.agents.standstill import Work, allowance_s
 from evalx.agents.topics import TopicAdmin
 from evalx.cache.claims import Claims
+from evalx.cache.disk import DiskStore
 from evalx.cache.flights import Flights
 from evalx.cache.holding import Keeper
+from evalx.cache.keys import Keys
 from evalx.cache.leases import WorkerLease
 from evalx.cache.progress import ProgressReporter
 from evalx.cache.quota import RedisQuota
+from evalx.cache.rules import Policy
 from evalx.cache.store import Store
 from evalx.engine import Engine
 from evalx.errors import DockerUnavailableError, EvalxError
@@ -86,7 +90,12 @@ class Worker:
         self.name = settings.worker_name or f"{socket.gethostname()}:{os.getpid()}"
         registry = self._registry = Registry.load()
         self._lease = WorkerLease(settings.redis_url, self.name)
-        self._store = Store(settings.redis_url, timeout_ms=settings.redis_timeout_ms, ttl_s=settings.result_cache_ttl_s)
+        self._store = Store(
+            settings.redis_url,
+            timeout_ms=settings.redis_timeout_ms,
+            ttl_s=settings.result_cache_ttl_s,
+            disk=DiskStore(settings.artifact_dir, settings.artifact_disk_bytes),
+        )
         self._keeper = Keeper(self._store.link)
         quota = RedisQuota(
             self._store.link,
@@ -96,7 +105,10 @@ class Worker:
             most_workers=settings.partition_count,
         )
         self._sandbox = SandboxRuntime(settings, registry.images, registry.interpreters, quota)
-        self._engine = Engine(registry, self._sandbox, self._store, Flights(self._store, self._keeper))
+        hashes = Keys(settings.cache_secret)
+        policy = Policy(results=settings.result_cache, tests=settings.test_cache, single_flight=settings.single_flight)
+        flights = Flights(self._store, self._keeper)
+        self._engine = Engine(registry, self._sandbox, self._store, flights, keys=hashes, policy=policy)
         self._publisher = Publisher(settings, self.name)
         self._folder = WorkerFolder()
         self._app = create_app(settings, self.name, self._folder.path)
@@ -109,13 +121,25 @@ class Worker:
             max_count=settings.buffer_max_count,
             max_bytes=settings.buffer_max_bytes,
         )
-        claims = Claims(self._keeper, prefix=settings.topic_prefix, ttl_s=settings.result_cache_ttl_s)
+        claims = Claims(self._keeper, prefix=settings.topic_prefix, ttl_s=settings.result_cache_ttl_s, hashes=hashes)
         self._pulse = Pulse()
         self._progress = ProgressReporter(self._store.link, settings.topic_prefix)
         self._pipeline = Pipeline(
             self._lanes, self._sequencer, self._engine, claims, self._publisher, self.name, self._pulse, self._progress
         )
-        intake = Intake(registry.rules(settings), self._lanes, self._sequencer, self._lane_of)
+        self._front = Front(
+            self._lanes,
+            self._sequencer,
+            self._engine,
+            claims,
+            self._publisher,
+            self._pipeline.flying,
+            self._store,
+            self._pulse,
+            self.name,
+        )
+        self._looking: asyncio.Task[None] | None = None
+        intake = Intake(registry.rules(settings), self._front, self._sequencer, self._lane_of)
         source = ConsumerSource(self._app, settings)
         continuity = self._continuity = Continuity(source, intake.take)
         partitions = self._partitions = Partitions(
@@ -201,6 +225,7 @@ class Worker:
         await self._reaper.start()
         await self._publisher.start()
         self._places = [asyncio.create_task(self._pipeline.run_place()) for _ in range(self._settings.concurrency)]
+        self._looking = asyncio.create_task(self._front.run())
         await self._continuity.start()
         await self._app.start()
         self._board.phase = "judging"
@@ -219,8 +244,8 @@ class Worker:
         """Why this process cannot go on, if it cannot."""
         if self._app.crashed or self._app.should_stop:
             return f"the Kafka consumer failed: {self._app.crash_reason!r}"
-        if self._pipeline.failure is not None:
-            return f"a record could not be finished: {self._pipeline.failure!r}"
+        if (failure := self._pipeline.failure or self._front.failure) is not None:
+            return f"a record could not be finished: {failure!r}"
         if self._board.stuck:
             return f"the worker is stuck: {self._board.stuck}"
         for name, task in [("the watch", beating), *self._background()]:
@@ -233,11 +258,11 @@ class Worker:
         """The tasks that run until the worker stops."""
         places = [("a place", place) for place in self._places]
         parts = [("the lease", self._lease.task), ("the reaper", self._reaper.task), ("the pool", self._sandbox.keeper)]
-        parts.append(("the watch on gaps", self._continuity.task))
+        parts += [("the watch on gaps", self._continuity.task), ("the front", self._looking)]
         return [*places, *parts, ("the leases", self._keeper.task), ("the pulse", self._pulse.task)]
 
     def _work(self) -> Work:
-        flying = self._pipeline.records_in_flight
+        flying = self._pipeline.flying.records
         submissions = [record.submission for record in flying if record.submission is not None]
         return Work(
             assigned=frozenset(tp.partition for tp in self._flow.assigned),
@@ -252,9 +277,9 @@ class Worker:
         finished = await self._pipeline.wait_idle(self._settings.drain_timeout_s)
         # Before the commit: what ended after it would be published here and judged again elsewhere.
         for place in self._places:
-            if not self._pipeline.is_settling(place):
+            if not self._pipeline.flying.is_settling(place):
                 place.cancel()
-        await self._pipeline.wait_settled(SETTLE_TIMEOUT_S)
+        await self._pipeline.flying.wait_settled(SETTLE_TIMEOUT_S)
         await _within(COMMIT_TIMEOUT_S, self._partitions.commit(self._flow.assigned))
         log.info("worker_drained", everything_finished=finished, given_back=self._sequencer.unfinished)
 
@@ -273,6 +298,9 @@ class Worker:
         await _within(LAST_S / 2, self._stop_leases())
 
     async def _stop_leases(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
         await self._pulse.stop()
         await self._progress.stop()
         await self._keeper.stop()

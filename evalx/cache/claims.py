@@ -29,17 +29,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
 
 from evalx.cache import keys, scripts
 from evalx.cache.holding import LEASE_S, LOOK_S, Keeper, Lease, clock, when_free
-from evalx.cache.keys import Namespace
+from evalx.cache.keys import Keys, Namespace
 from evalx.cache.link import Words
-from evalx.cache.store import MemoryStore, pack, unpack
+from evalx.cache.store import MemoryStore
+from evalx.cache.values import pack, unpack
 from evalx.metrics import LEASES
 
 log = structlog.get_logger(__name__)
@@ -85,11 +86,32 @@ class Claim(msgspec.Struct, kw_only=True):
         return self.lone >= POISON_LONE_DEATHS and self.unexplained < self.lone
 
 
+class Asked(NamedTuple):
+    """An id, what it came with, and the key of its batch."""
+
+    id: str
+    content: bytes
+    result: str
+
+
+class Known(NamedTuple):
+    """The answer to an id: what was published for it (``own``), or for an identical batch.
+
+    From Redis it is ``packed``; while that is away, this process's memory gives the ``value``.
+    """
+
+    attempt: int
+    packed: bytes
+    own: bool
+    value: bytes | None = None
+
+
 class Claims:
     """The claims of one worker."""
 
-    def __init__(self, keeper: Keeper, *, prefix: str, ttl_s: int) -> None:
+    def __init__(self, keeper: Keeper, *, prefix: str, ttl_s: int, hashes: Keys | None = None) -> None:
         self._keeper = keeper
+        self._hashes = hashes or Keys()
         self._link = keeper.link
         self._names = Namespace(prefix)
         self._ttl_s = ttl_s
@@ -105,6 +127,8 @@ class Claims:
 
         None when it is not ``wanted`` any more before it is free; noticed within ``LOOK_S``.
         """
+        # Redis is not told of what is not secret to who has the submission.
+        content = self._hashes.digest(content)
         while (running := self._in_progress.get(submission_id)) is not None and wanted():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
@@ -124,6 +148,62 @@ class Claims:
         finally:
             del self._in_progress[submission_id]
             ended.set()
+
+    async def answer_known(
+        self, asked: Sequence[Asked], at_hand: Callable[[str], bytes | None] = lambda key: None
+    ) -> list[Known | None]:
+        """The answers to ids of which the answer is known; None for those that must be claimed, also when in doubt.
+
+        One call for all of them, and no claim: with the answer in Redis as the id's own, whoever reads the id again
+        publishes the same. What is damaged is to be forgotten, see ``forget``. While Redis is away, ``at_hand`` knows
+        the answers to batches.
+        """
+        free = [n for n, one in enumerate(asked) if one.id not in self._in_progress]
+        contents = {n: self._hashes.digest(asked[n].content) for n in free}
+        names = self._names
+        named = [
+            name
+            for n, content in contents.items()
+            for name in (names.claim(asked[n].id), names.done(asked[n].id, content), asked[n].result)
+        ]
+        words: Words = [self._ttl_s, DONE_TTL_S, *contents.values()]
+        answers: list[Known | None] = [None] * len(asked)
+        replies = await self._link.run_once(scripts.ANSWER_KNOWN, named, words) if free else []
+        if replies is None:
+            for n, content in contents.items():
+                answers[n] = self._known_here(asked[n], content, at_hand)
+        elif isinstance(replies, list) and len(replies) == len(free):
+            for n, reply in zip(free, replies, strict=True):
+                answers[n] = self._known_now(asked[n].id, contents[n], reply)
+        return answers
+
+    def _known_here(self, asked: Asked, content: bytes, at_hand: Callable[[str], bytes | None]) -> Known | None:
+        """What this process alone knows. Nothing of it is certain, but no other one can be asked."""
+        known, attempt = self._known.get(asked.id, (content, 0))
+        if known != content or asked.id in self._in_progress:
+            return None
+        done = self._names.done(asked.id, content)
+        own = self._done.get(done)
+        value = own if own is not None else at_hand(asked.result)
+        if value is None:
+            return None
+        self._done.put(done, value)
+        self._remember(asked.id, content, attempt + 1)
+        return Known(attempt + 1, b"", own is not None, value)
+
+    def _known_now(self, submission_id: str, content: bytes, reply: Any) -> Known | None:
+        if not isinstance(reply, list) or len(reply) != 3 or not isinstance(reply[0], int):
+            return None
+        _, attempt = self._known.pop(submission_id, (content, 0))
+        attempt = max(reply[0], attempt + 1)
+        self._remember(submission_id, content, attempt)
+        return Known(attempt, reply[1], reply[2] == b"1")
+
+    async def forget(self, asked: Asked) -> None:
+        """What was kept as the answer to an id is of no use."""
+        if self._link.client is not None:
+            name = self._names.done(asked.id, self._hashes.digest(asked.content))
+            await self._link.ask(self._link.client.delete(name))
 
     async def holds(self, claim: Claim) -> bool:
         """Whether nobody else has claimed the id since, as far as can be known."""
@@ -214,11 +294,14 @@ class Claims:
         """What this process alone knows of the id."""
         known, attempt = self._known.pop(submission_id, (content, 0))
         conflict = known != content
-        self._known[submission_id] = (known, attempt + (not conflict))
-        if len(self._known) > MEMORY_CLAIMS:
-            self._known.popitem(last=False)
+        self._remember(submission_id, known, attempt + (not conflict))
         claim = Claim(id=submission_id, content=content, attempt=attempt + 1, conflict=conflict)
         return msgspec.structs.replace(claim, answer=self._done.get(self._done_key(claim)))
+
+    def _remember(self, submission_id: str, content: bytes, attempt: int) -> None:
+        self._known[submission_id] = (content, attempt)
+        if len(self._known) > MEMORY_CLAIMS:
+            self._known.popitem(last=False)
 
     async def _end(self, claim: Claim, packed: bytes, *, answered: bool) -> bool:
         lease = claim.lease

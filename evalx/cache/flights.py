@@ -7,7 +7,8 @@ from typing import Any
 from evalx.cache import keys, scripts
 from evalx.cache.holding import LEASE_S, Keeper, Lease, clock, when_free
 from evalx.cache.link import Words
-from evalx.cache.store import Store, pack, unpack
+from evalx.cache.store import REDIS_VALUE_BYTES, Store
+from evalx.cache.values import pack, unpack
 
 #: Seconds for which an ended lead keeps its epoch. A leader that was stopped for longer does not overwrite anything
 #: either: it stores only what is not there.
@@ -56,13 +57,14 @@ class Flights:
         if reply is None:
             return None
         if reply[0] == b"known":
-            return unpack(reply[1])
+            return unpack(reply[1], result)
         return Lead(self, result, self.keeper.keep(Lease(named[1], token, int(reply[1]), asked_at, FENCE_TTL_S)))
 
     async def end(self, result: str, lease: Lease, outcome: bytes | None, *, keep: bool) -> None:
         """See ``Lead.end``."""
         self.keeper.drop(lease)
-        packed = pack(outcome) if outcome is not None else b""
+        packed = pack(outcome, result) if outcome is not None else b""
+        keep = keep and len(packed) <= REDIS_VALUE_BYTES["result"]
         named = [result, lease.key, keys.handover_key(result)]
         words: Words = [lease.token, packed, self._store.ttl_s if keep else 0, HANDOVER_MS, lease.epoch]
         ended = await self._store.link.run(scripts.END_LEAD, named, words)

@@ -1,43 +1,95 @@
-"""Cache keys. Every key carries a version: a change of what a value means never meets an old entry."""
+"""Cache keys: everything that a value depends on, and nothing else.
+
+Every key carries a version: a change of what a value means never meets an old entry. The image's digest is part of
+every key, so a new image never meets what an old one made.
+
+With a secret, keys are keyed hashes: who can read Redis cannot find out whether a program that he has was judged.
+Workers share what they have found out only if their secrets are the same.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 
 import msgspec
 
 from evalx.languages import Language
 from evalx.messages import Submission, TestCase
 
-_ENCODER = msgspec.msgpack.Encoder()
+VERSION = "v2"
 
-VERSION = "v1"
+#: Bytes of a key of BLAKE2b; a secret may be longer.
+_KEY_BYTES = 64
+_DIGEST_BYTES = 32
 
-
-def result_key(submission: Submission, toolchain: str) -> str:
-    """The key of a whole batch: everything that its verdicts depend on, and nothing else.
-
-    Ids and order of the tests do not matter, unless a failing test stops those after it.
-    """
-    tests = [fingerprint(test) for test in submission.tests]
-    if not submission.stop_on_failure:
-        tests.sort()
-    parts = (
-        toolchain,
-        submission.language,
-        submission.version,
-        submission.code,
-        submission.limits,
-        submission.checker,
-        submission.stop_on_failure,
-        tests,
-    )
-    return _key("result", parts)
+_encode = msgspec.msgpack.Encoder().encode
 
 
-def artifact_key(language: Language, toolchain: str, code: str) -> str:
-    """The key of a compiled program; the whole language definition is part of it, its flags above all."""
-    return _key("artifact", (toolchain, language, code))
+class Keys:
+    """Makes the keys of one installation; ``secret`` makes them its own."""
+
+    def __init__(self, secret: str | None = None) -> None:
+        self._secret = hashlib.blake2b(secret.encode(), digest_size=_KEY_BYTES).digest() if secret else b""
+        self._languages: dict[tuple[str, str], tuple[Language, bytes]] = {}
+
+    def digest(self, data: bytes) -> bytes:
+        """32 bytes that stand for these ones."""
+        return hashlib.blake2b(data, digest_size=_DIGEST_BYTES, key=self._secret).digest()
+
+    def of(self, submission: Submission, language: Language, toolchain: str) -> BatchKeys:
+        """The keys of a submission, of each of its tests and of its program."""
+        return BatchKeys(self, submission, self._language(language), toolchain)
+
+    def _language(self, language: Language) -> bytes:
+        """A digest of the whole definition, its flags above all."""
+        name = (language.name, language.version)
+        known = self._languages.get(name)
+        if known is None or known[0] is not language:
+            known = self._languages[name] = (language, self.digest(_encode(language)))
+        return known[1]
+
+
+class BatchKeys:
+    """What is known of one submission is found under these; each is worked out when it is first asked for."""
+
+    def __init__(self, keys: Keys, submission: Submission, language: bytes, toolchain: str) -> None:
+        self._keys = keys
+        self._submission = submission
+        self._compiled_by = (toolchain, language)
+
+    @cached_property
+    def tests(self) -> tuple[bytes, ...]:
+        """What makes two tests the same test, in the submission's order: input and expected output, not the id."""
+        return tuple(self._fingerprint(test) for test in self._submission.tests)
+
+    @cached_property
+    def result(self) -> str:
+        """The whole batch. Ids and order of the tests do not matter, unless a failing test stops those after it."""
+        stops = self._submission.stop_on_failure
+        tests = self.tests if stops else sorted(self.tests)
+        return self._named("result", (self._judged_by, stops, b"".join(tests)))
+
+    @cached_property
+    def artifact(self) -> str:
+        """The compiled program."""
+        return self._named("artifact", (self._compiled_by, self._submission.code))
+
+    def test(self, fingerprint: bytes) -> str:
+        """The result of one test of this program under these limits."""
+        return self._named("test", (self._judged_by, fingerprint))
+
+    @cached_property
+    def _judged_by(self) -> bytes:
+        """What the verdict of a test depends on, besides the test."""
+        one = self._submission
+        return self._keys.digest(_encode((self._compiled_by, one.code, one.limits, one.checker)))
+
+    def _fingerprint(self, test: TestCase) -> bytes:
+        return self._keys.digest(_encode((test.stdin, test.expected_output)))
+
+    def _named(self, level: str, parts: object) -> str:
+        return f"evalx:{VERSION}:{level}:{self._keys.digest(_encode(parts)).hex()}"
 
 
 class Namespace:
@@ -77,12 +129,3 @@ def lease_key(result: str) -> str:
 def handover_key(result: str) -> str:
     """What came of it, for those who wait."""
     return f"{result}:handover"
-
-
-def fingerprint(test: TestCase) -> bytes:
-    """What makes two tests the same test: input and expected output, not the id."""
-    return hashlib.sha256(_ENCODER.encode((test.stdin, test.expected_output))).digest()
-
-
-def _key(kind: str, parts: object) -> str:
-    return f"evalx:{VERSION}:{kind}:{hashlib.sha256(_ENCODER.encode(parts)).hexdigest()}"

@@ -73,6 +73,35 @@ redis.call('PUBLISH', KEYS[1], '')
 return 1
 """
 
+#: Answer ids whose answer is known, be it the id's own or its batch's; others are left as they are. KEYS: for each id
+#: claim, done, result. ARGV: claim ttl s, done ttl s, then for each id its content.
+#: Answers for each id {epoch, value, '1' = the id's own} or nothing. An answer to a batch becomes the id's own, so that
+#: the id is answered the same the next time. A key that holds something else than it should counts as missing.
+ANSWER_KNOWN = """
+local function text(key)
+  local value = redis.pcall('GET', key)
+  return type(value) == 'string' and value
+end
+local answers = {}
+for i = 1, #KEYS / 3 do
+  local claim, done, content = KEYS[3 * i - 2], KEYS[3 * i - 1], ARGV[i + 2]
+  local known = redis.pcall('HMGET', claim, 'content', 'epoch', 'holder')
+  answers[i] = false
+  if not known.err and (not known[1] or known[1] == content) and (known[3] or '') == '' then
+    local own = text(done)
+    local value = own or text(KEYS[3 * i])
+    if value then
+      local epoch = tonumber(known[2] or 0) + 1
+      redis.call('HSET', claim, 'content', content, 'epoch', epoch)
+      redis.call('EXPIRE', claim, ARGV[1])
+      if not own then redis.call('SET', done, value, 'EX', ARGV[2]) end
+      answers[i] = {epoch, value, own and '1' or '0'}
+    end
+  end
+end
+return answers
+"""
+
 #: Lead the judging of a batch. KEYS: result, lease, handover. ARGV: token, lease ms, fence ttl s, '1' = has waited.
 #: Answers: {'known', value} | {'busy', ms left} | {'taken', epoch}.
 TAKE_LEAD = (

@@ -1,31 +1,41 @@
-"""Bytes by key: in Redis for all workers, and in memory for this one.
+"""Values by key: in Redis for all workers, on the local disk for those of this machine, in memory for this one.
 
-While Redis is away (see ``link``) the bounded memory of this process answers instead. Values that Redis has lost or
-evicted are simply not found.
+Three levels are kept here, each with its own bounds: whole batches (``result``), single tests (``test``) and compiled
+programs (``artifact``). They are looked for in memory, then on the disk (programs only), then in Redis, in one round
+trip for all that is asked at a time. While Redis is away (see ``link``) the rest answers alone. What Redis has lost or
+evicted is simply not found; every value stands for itself, so nothing is wrong when any other is missing.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
 
-import structlog
-import zstandard
-
+from evalx.cache.disk import DiskStore
 from evalx.cache.link import Link
-from evalx.metrics import CACHE_LOOKUPS
+from evalx.cache.tally import Place, Tally
+from evalx.cache.values import pack, pack_elsewhere, unpack, unpack_elsewhere
+from evalx.messages import Source
 
-log = structlog.get_logger(__name__)
+StoreLevel: TypeAlias = Literal["result", "test", "artifact"]
 
-#: Bytes of values that this process keeps: some thousand batches of 5 KB, or a hundred compiled programs.
-MEMORY_BYTES = 64 << 20
-#: Level 1 is the fastest and halves the size of results and of binaries already.
-ZSTD_LEVEL = 1
+#: Bytes of values that this process keeps of each level: some ten thousand batches of 5 KB, as many tests, or a
+#: hundred compiled programs.
+MEMORY_BYTES: Mapping[StoreLevel, int] = {"result": 64 << 20, "test": 32 << 20, "artifact": 64 << 20}
+#: Bytes that a value may have in Redis, packed; a larger one would push out hundreds of others for one.
+REDIS_VALUE_BYTES: Mapping[StoreLevel, int] = {"result": 2 << 20, "test": 256 << 10, "artifact": 8 << 20}
+#: Part of a memory that one value may have, for the same reason.
+LARGEST_PART = 1 / 4
+#: Bytes from which a value is packed in a thread: it would keep the event loop for over a millisecond.
+THREAD_BYTES = 256 << 10
 
 
 class MemoryStore:
     """A least-recently-used map, bounded by the bytes of its values."""
 
-    def __init__(self, max_bytes: int = MEMORY_BYTES) -> None:
+    def __init__(self, max_bytes: int) -> None:
         self._values: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
         self._max_bytes = max_bytes
@@ -40,6 +50,8 @@ class MemoryStore:
     def put(self, key: str, value: bytes) -> None:
         """Store a value; the oldest ones make room."""
         self._bytes -= len(self._values.pop(key, b""))
+        if len(value) > self._max_bytes * LARGEST_PART:
+            return
         self._values[key] = value
         self._bytes += len(value)
         while self._bytes > self._max_bytes:
@@ -48,49 +60,113 @@ class MemoryStore:
 
 
 class Store:
-    """Redis with memory behind it; without a URL, memory alone."""
+    """Memory, disk and Redis; without a URL there is no Redis, without ``disk`` no disk."""
 
-    def __init__(self, url: str | None, *, timeout_ms: int, ttl_s: int) -> None:
+    def __init__(self, url: str | None, *, timeout_ms: int, ttl_s: int, disk: DiskStore | None = None) -> None:
         self.link = Link(url, timeout_ms=timeout_ms)
-        self.memory = MemoryStore()
+        self.tally = Tally(self.link)
         self.ttl_s = ttl_s
+        self._memories = {level: MemoryStore(size) for level, size in MEMORY_BYTES.items()}
+        self._disk = disk
 
-    async def get(self, level: str, key: str) -> bytes | None:
-        """Return the value of a key, or None when it is nowhere. ``level`` names the cache in the metrics."""
-        value = self.memory.get(key)
-        if value is None and self.link.client is not None:
-            value = unpack(await self.link.ask(self.link.client.get(key)))
-            if value is not None:
-                self.memory.put(key, value)
-        CACHE_LOOKUPS.labels(level, "miss" if value is None else "hit").inc()
-        return value
+    @property
+    def memory(self) -> MemoryStore:
+        """What this process knows of whole batches."""
+        return self._memories["result"]
 
-    async def put(self, key: str, value: bytes) -> None:
-        """Store a value here, and in Redis as long as it lives there."""
-        self.memory.put(key, value)
+    async def get(self, level: StoreLevel, key: str) -> bytes | None:
+        """Return the value of a key, or None when it is nowhere."""
+        return (await self.get_many(level, [key]))[0]
+
+    async def get_many(self, level: StoreLevel, keys: Sequence[str]) -> list[bytes | None]:
+        """Return the values of keys, None for each that is nowhere, in one round trip at most."""
+        memory = self._memories[level]
+        found = {key: memory.get(key) for key in keys}
+        self._count(level, found, "memory")
+        if level == "artifact" and self._disk is not None:
+            await self._look(level, found, "disk")
         if self.link.client is not None:
-            await self.link.ask(self.link.client.set(key, pack(value), ex=self.ttl_s))
+            await self._look(level, found, "redis")
+        self.tally.count(level, misses=sum(value is None for value in found.values()))
+        return [found[key] for key in keys]
+
+    async def put(self, level: StoreLevel, key: str, value: bytes) -> None:
+        """Store a value here, and in Redis as long as it lives there."""
+        await self.put_many(level, {key: value})
+
+    async def put_many(self, level: StoreLevel, values: Mapping[str, bytes]) -> None:
+        """Store values, in one round trip."""
+        packed: dict[str, bytes] = {}
+        for key, value in values.items():
+            self._memories[level].put(key, value)
+            packed[key] = await _packed(value, key)
+        if level == "artifact" and self._disk is not None:
+            for key, small in packed.items():
+                await asyncio.to_thread(self._disk.put, key, small)
+        await self._put_redis(level, packed)
+
+    def count(self, source: Source) -> None:
+        """Count a batch by where its answer came from."""
+        if source != "result_cache":
+            self.tally.count("flight", hits=source == "joined", misses=source == "executed")
+        self.tally.count_batch(known=source != "executed")
 
     async def ping(self) -> bool:
         """Whether Redis answers; True when none is configured."""
         return self.link.client is None or await self.link.ask(self.link.client.ping()) is not None
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Send the last counts and close the connections."""
+        await self.tally.close()
         await self.link.close()
 
+    async def _look(self, level: StoreLevel, found: dict[str, bytes | None], place: Place) -> None:
+        """Fill in what was not found yet."""
+        missing = [key for key, value in found.items() if value is None]
+        if not missing:
+            return
+        values = await (self._from_disk(missing) if place == "disk" else self._from_redis(missing))
+        seen = {key: value for key, value in values.items() if value is not None}
+        for key, value in seen.items():
+            self._memories[level].put(key, value)
+        self._count(level, seen, place)
+        found.update(seen)
 
-def pack(value: bytes) -> bytes:
-    """A value as it is kept in Redis."""
-    return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(value)
+    async def _from_disk(self, keys: Sequence[str]) -> dict[str, bytes | None]:
+        return {key: await asyncio.to_thread(self._read, key) for key in keys}
+
+    def _read(self, key: str) -> bytes | None:
+        assert self._disk is not None
+        packed = self._disk.get(key)
+        value = unpack_elsewhere(packed, key)
+        if packed is not None and value is None:
+            self._disk.drop(key)
+        return value
+
+    async def _from_redis(self, keys: Sequence[str]) -> dict[str, bytes | None]:
+        values = await self.link.ask(self.link.client.mget(keys))
+        if not isinstance(values, list) or len(values) != len(keys):
+            return {}
+        return {key: await _unpacked(value, key) for key, value in zip(keys, values, strict=True)}
+
+    async def _put_redis(self, level: StoreLevel, packed: Mapping[str, bytes]) -> None:
+        small = {key: value for key, value in packed.items() if len(value) <= REDIS_VALUE_BYTES[level]}
+        if self.link.client is None or not small:
+            return
+        pipe = self.link.client.pipeline(transaction=False)
+        for key, value in small.items():
+            pipe.set(key, value, ex=self.ttl_s)
+        await self.link.ask(pipe.execute())
+
+    def _count(self, level: StoreLevel, found: Mapping[str, bytes | None], place: Place) -> None:
+        self.tally.count(level, hits=sum(value is not None for value in found.values()), place=place)
 
 
-def unpack(packed: object) -> bytes | None:
-    """A value from Redis; one that does not unpack is as good as none."""
-    if not isinstance(packed, bytes):
-        return None
-    try:
-        return zstandard.ZstdDecompressor().decompress(packed)
-    except zstandard.ZstdError:
-        log.warning("cache_value_damaged")
-        return None
+async def _packed(value: bytes, key: str) -> bytes:
+    return pack(value, key) if len(value) < THREAD_BYTES else await asyncio.to_thread(pack_elsewhere, value, key)
+
+
+async def _unpacked(packed: object, key: str) -> bytes | None:
+    if isinstance(packed, bytes) and len(packed) >= THREAD_BYTES:
+        return await asyncio.to_thread(unpack_elsewhere, packed, key)
+    return unpack(packed, key)

@@ -9,6 +9,9 @@ import msgspec
 import pytest
 
 from evalx import engine as engine_module
+from evalx.cache import outcomes
+from evalx.cache.keys import BatchKeys, Keys
+from evalx.cache.rules import Policy
 from evalx.engine import Engine, Judgement
 from evalx.errors import DockerUnavailableError, JudgeFaultError, SandboxFaultError
 from evalx.languages import Registry
@@ -167,7 +170,7 @@ class TestCache:
         ],
     )
     async def test_whatever_a_verdict_depends_on_is_another_entry(self, change: dict[str, Any]):
-        engine = Engine(REGISTRY, FakeSandbox(), MemoryCache())
+        engine = Engine(REGISTRY, FakeSandbox(), MemoryCache(), policy=Policy(tests=False))
         await judged(engine, make())
         assert (await judged(engine, make(**change))).source == "executed"
 
@@ -242,6 +245,156 @@ class TestCache:
         again = await judged(engine, make())
         assert (again.source, again.verdict) == ("executed", Verdict.AC)
         assert (sandbox.compiles, sandbox.runs) == (2, 2)
+
+    async def test_a_new_image_never_meets_an_old_entry(self, monkeypatch: pytest.MonkeyPatch):
+        sandbox = FakeSandbox()
+        engine = Engine(REGISTRY, sandbox, MemoryCache())
+        await judged(engine, make())
+        monkeypatch.setattr(sandbox, "toolchain", lambda image: "sha256:new")
+        again = await judged(engine, make())
+        assert (again.source, again.toolchain) == ("executed", "sha256:new")
+        assert (sandbox.compiles, sandbox.runs) == (2, 2)
+
+    async def test_an_entry_that_lacks_a_test_is_no_entry(self):
+        sandbox, cache = FakeSandbox(), MemoryCache()
+        engine = Engine(REGISTRY, sandbox, cache, policy=Policy(tests=False))
+        await judged(engine, make())
+        (key,) = [key for key in cache.values if ":result:" in key]
+        outcome = outcomes.decode_outcome(cache.values[key])
+        assert outcome is not None
+        outcome.tests.popitem()
+        cache.values[key] = outcomes.encode(outcome)
+        assert (await judged(engine, make())).source == "executed"
+
+    async def test_without_the_result_cache_every_batch_is_judged(self):
+        engine = Engine(REGISTRY, FakeSandbox(), MemoryCache(), policy=Policy(results=False, tests=False))
+        await judged(engine, make())
+        assert (await judged(engine, make())).source == "executed"
+
+    async def test_without_single_flight_each_is_judged(self):
+        sandbox = FakeSandbox()
+        engine = Engine(REGISTRY, sandbox, MemoryCache(), policy=Policy(single_flight=False))
+        await asyncio.gather(*(engine.judge(make()) for _ in range(3)))
+        assert sandbox.runs == 3
+
+    async def test_an_answer_that_is_kept_for_repeats_is_given_with_the_same_verdicts(self):
+        engine = Engine(REGISTRY, FakeSandbox(lambda stdin: b"2\n"), MemoryCache())
+        submission = make(stop_on_failure=True)
+        first = await judged(engine, submission)
+        again = engine.unpack(submission, engine.pack(submission, first))
+        assert again is not None
+        assert verdicts(again) == verdicts(first)
+        assert again.source == "result_cache"
+        assert engine.unpack(make(ECHO_TESTS[:1]), engine.pack(submission, first)) is not None
+        assert engine.unpack(make([{"stdin": "new"}]), engine.pack(submission, first)) is None
+
+
+def many(count: int, first: int = 0) -> list[dict[str, Any]]:
+    return [{"id": f"t{n}", "stdin": f"{n}\n", "expected_output": f"{n}\n"} for n in range(first, first + count)]
+
+
+class TestSingleTests:
+    async def test_a_batch_that_shares_15_of_20_tests_runs_5(self):
+        sandbox = FakeSandbox()
+        engine = Engine(REGISTRY, sandbox, MemoryCache())
+        await judged(engine, make(many(20)))
+        again = await judged(engine, make(many(20, first=5)))
+        assert [len(job.inputs) for job in sandbox.jobs if not job.collect] == [20, 5]
+        assert again.source == "executed"
+        assert [test.id for test in again.tests] == [f"t{n}" for n in range(5, 25)]
+        assert [test.cached for test in again.tests] == [True] * 15 + [False] * 5
+        assert verdicts(again) == ["AC"] * 20
+        third = await judged(engine, make(many(20, first=5)))
+        assert third.source == "result_cache"
+
+    async def test_a_batch_of_known_tests_runs_nothing_and_is_kept(self):
+        sandbox, cache = FakeSandbox(), MemoryCache()
+        engine = Engine(REGISTRY, sandbox, cache)
+        await judged(engine, make(many(20)))
+        again = await judged(engine, make(many(7)))
+        assert (again.source, sandbox.runs, sandbox.compiles) == ("result_cache", 1, 1)
+        assert all(test.cached for test in again.tests)
+        assert sum(":result:" in key for key in cache.values) == 2
+        assert cache.counts == {"executed": 1, "result_cache": 1}
+
+    async def test_a_test_is_kept_although_another_one_of_its_batch_is_not(self):
+        def program(stdin: bytes) -> Ran:
+            return Ran(outcome=Outcome.CPU_LIMIT, exit_code=None, signal=9) if stdin == b"3\n" else Ran(stdout=stdin)
+
+        sandbox = FakeSandbox(program)
+        engine = Engine(REGISTRY, sandbox, MemoryCache())
+        assert verdicts(await judged(engine, make(many(5)))) == ["AC", "AC", "AC", "TLE", "AC"]
+        again = await judged(engine, make(many(5)))
+        assert (again.source, verdicts(again)) == ("executed", ["AC", "AC", "AC", "TLE", "AC"])
+        assert [len(job.inputs) for job in sandbox.jobs if not job.collect] == [5, 1]
+
+    async def test_what_follows_a_known_failure_is_not_run(self):
+        sandbox = FakeSandbox(lambda stdin: b"0\n")
+        engine = Engine(REGISTRY, sandbox, MemoryCache())
+        await judged(engine, make(many(3)))
+        stopping = make(many(5), stop_on_failure=True)
+        again = await judged(engine, stopping)
+        assert verdicts(again) == ["AC", "WA", "SK", "SK", "SK"]
+        assert sandbox.runs == 1
+        assert verdicts(await judged(engine, stopping)) == verdicts(again)
+
+    async def test_a_skipped_test_is_not_known(self):
+        sandbox = FakeSandbox(lambda stdin: b"0\n")
+        engine = Engine(REGISTRY, sandbox, MemoryCache())
+        await judged(engine, make(many(5), stop_on_failure=True))
+        assert verdicts(await judged(engine, make(many(5)))) == ["AC", "WA", "WA", "WA", "WA"]
+
+    @pytest.mark.parametrize("change", [{"checker": {"kind": "exact"}}, {"limits": {"cpu_time_ms": 1999}}])
+    async def test_under_other_conditions_it_is_another_test(self, change: dict[str, Any]):
+        engine = Engine(REGISTRY, FakeSandbox(), MemoryCache())
+        await judged(engine, make(many(5)))
+        assert (await judged(engine, make(many(4), **change))).source == "executed"
+
+    @pytest.mark.parametrize("mode", ["refresh", "bypass"])
+    async def test_who_asks_for_a_run_gets_one(self, mode: str):
+        sandbox = FakeSandbox()
+        engine = Engine(REGISTRY, sandbox, MemoryCache())
+        await judged(engine, make(many(5)))
+        again = await judged(engine, make(many(4), cache=mode))
+        assert (again.source, sandbox.runs) == ("executed", 2)
+        assert not any(test.cached for test in again.tests)
+
+    async def test_a_damaged_test_is_run_again(self):
+        sandbox, cache = FakeSandbox(), MemoryCache()
+        engine = Engine(REGISTRY, sandbox, cache)
+        await judged(engine, make(many(5)))
+        for key in [key for key in cache.values if ":test:" in key][:2]:
+            cache.values[key] = b"\xc1"
+        await judged(engine, make(many(4)))
+        assert [len(job.inputs) for job in sandbox.jobs if not job.collect] == [5, 2]
+
+
+class TestKeys:
+    def keys(self, secret: str | None = None, **change: Any) -> BatchKeys:
+        submission = make(**change)
+        return Keys(secret).of(submission, REGISTRY.resolve(submission.language, submission.version), "sha256:1")
+
+    def test_order_and_ids_of_tests_do_not_matter(self):
+        turned = [{**test, "id": f"x{n}"} for n, test in enumerate(reversed(ECHO_TESTS))]
+        assert self.keys().result == self.keys(tests=turned).result
+        assert self.keys(stop_on_failure=True).result != self.keys(tests=turned, stop_on_failure=True).result
+
+    def test_flags_of_the_compiler_are_part_of_every_key(self):
+        language = REGISTRY.resolve("cpp")
+        assert language.compile is not None
+        step = msgspec.structs.replace(language.compile, argv=(*language.compile.argv, "-O1"))
+        other = msgspec.structs.replace(language, compile=step)
+        one, two = (Keys().of(make(), which, "sha256:1") for which in (language, other))
+        assert one.result != two.result
+        assert one.artifact != two.artifact
+        assert one.test(one.tests[0]) != two.test(two.tests[0])
+
+    def test_with_a_secret_nothing_can_be_guessed(self):
+        open_, secret, other = self.keys(), self.keys("s" * 16), self.keys("t" * 16)
+        for name in ("result", "artifact", "tests"):
+            assert len({getattr(keys, name) for keys in (open_, secret, other)}) == 3
+        assert Keys("s" * 16).digest(b"c") != Keys().digest(b"c")
+        assert self.keys("s" * 16).result == secret.result
 
 
 class TestSingleFlight:

@@ -28,7 +28,7 @@ def test_defaults():
     assert (settings.max_concurrent_containers, settings.container_max_batches) == (500, 1000)
     assert (settings.pool_scale_up_threshold, settings.pool_scale_down_threshold) == (90, 10)
     assert settings.max_result_bytes < settings.max_message_bytes
-    assert settings.redis_timeout_s == 0.2
+    assert settings.redis_timeout_s == 0.05
 
 
 def test_variables_have_the_prefix(monkeypatch: pytest.MonkeyPatch):

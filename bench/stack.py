@@ -1,0 +1,162 @@
+"""A Kafka, a Redis and workers of the bench's own, on free ports, so that a stack that runs here is not touched."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from bench.docker_cli import docker
+
+#: Seconds for a service or a worker to be ready: usually five, more on a machine that is busy with other things.
+READY_S = 120.0
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+class Worker:
+    """One ``evalx worker`` process."""
+
+    def __init__(self, environment: dict[str, str], name: str, log: Path) -> None:
+        self.name = name
+        self.port = free_port()
+        self.log = log
+        own = {
+            "EVALX_WORKER_NAME": name,
+            "EVALX_HEALTH_PORT": str(self.port),
+            "EVALX_LOG_JSON": "true",
+            # What another run has compiled would be known.
+            "EVALX_ARTIFACT_DIR": str(log.with_suffix(".artifacts")),
+        }
+        with log.open("wb") as stream:
+            self.process = subprocess.Popen(
+                [str(Path(sys.executable).parent / "evalx"), "worker"],
+                env={**os.environ, **environment, **own},
+                stdout=stream,
+                stderr=stream,
+                stdin=subprocess.DEVNULL,
+            )
+
+    def await_ready(self) -> None:
+        """Return when it judges; raises RuntimeError when it does not come to that."""
+        deadline = time.monotonic() + READY_S
+        while not self._answers("/readyz"):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{self.name} is not ready:\n{self.log.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.1)
+
+    @property
+    def cpu_s(self) -> float:
+        """Seconds of CPU that the process has used, all its threads, user and system."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+    def stop(self) -> None:
+        """As an operator would; killed when that takes too long."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def _answers(self, path: str) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as response:
+                return bool(response.status == 200)
+        except OSError:
+            return False
+
+
+class Stack:
+    """``with Stack() as stack``: topics are made, nothing is left behind."""
+
+    def __init__(self, image_prefix: str) -> None:
+        self._images = image_prefix
+        self._run = secrets.token_hex(4)
+        self._folder = tempfile.TemporaryDirectory(prefix="evalx-bench-")
+        self._kafka, self._redis = f"evalx-bench-{self._run}-kafka", f"evalx-bench-{self._run}-redis"
+        self.kafka = f"127.0.0.1:{free_port()}"
+        self.redis_port = free_port()
+        self.workers: list[Worker] = []
+        self._started = 0
+
+    def environment(self, **settings: object) -> dict[str, str]:
+        """What a process needs to find this stack; ``redis_timeout_ms=...`` sets EVALX_REDIS_TIMEOUT_MS and so on."""
+        values = {
+            "kafka_bootstrap": self.kafka,
+            "redis_url": f"redis://127.0.0.1:{self.redis_port}/0",
+            "topic_prefix": f"bench{self._run}",
+            **settings,
+        }
+        return {f"EVALX_{name.upper()}": str(value) for name, value in values.items()}
+
+    def start_worker(self, **settings: object) -> Worker:
+        """A worker that judges what is sent to the topics of this stack."""
+        self._started += 1
+        name = f"bench-{self._run}-{self._started}"
+        worker = Worker(self.environment(**settings), name, Path(self._folder.name) / f"{name}.log")
+        self.workers.append(worker)
+        worker.await_ready()
+        return worker
+
+    def stop_workers(self) -> None:
+        """Stop those that run."""
+        for worker in self.workers:
+            worker.stop()
+        self.workers.clear()
+
+    def redis(self, *command: str) -> str:
+        """Ask Redis."""
+        return docker("exec", self._redis, "redis-cli", *command)
+
+    def __enter__(self) -> Self:
+        try:
+            external = ["-e", f"EVALX_KAFKA_EXTERNAL={self.kafka}", "-e", "EVALX_KAFKA_HEAP=-Xms256m -Xmx512m"]
+            docker("run", "-d", "--name", self._kafka, *external, "-p", f"{self.kafka}:9092", f"{self._images}kafka")
+            port = f"127.0.0.1:{self.redis_port}:6379"
+            docker("run", "-d", "--name", self._redis, "-p", port, f"{self._images}redis")
+            for name in (self._kafka, self._redis):
+                _await_healthy(name)
+            command = [str(Path(sys.executable).parent / "evalx"), "topics", "create"]
+            subprocess.run(command, env={**os.environ, **self.environment()}, check=True, stdout=subprocess.DEVNULL)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Remove everything."""
+        self.stop_workers()
+        for name in (self._kafka, self._redis):
+            subprocess.run(["docker", "rm", "-fv", name], capture_output=True, check=False)
+        self._folder.cleanup()
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _await_healthy(name: str) -> None:
+    deadline = time.monotonic() + READY_S
+    while docker("inspect", "-f", "{{.State.Health.Status}}", name) != "healthy":
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{name} is not healthy")
+        time.sleep(0.2)

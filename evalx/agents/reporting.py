@@ -1,0 +1,48 @@
+"""What is counted and logged of every published result; cheap, since an answer from the cache costs little else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import lru_cache
+from typing import Any
+
+import structlog
+
+from evalx.messages import Result
+from evalx.metrics import JUDGED, STAGE_SECONDS, TESTS
+
+log = structlog.get_logger(__name__)
+
+_queued, _judged = STAGE_SECONDS.labels("queued"), STAGE_SECONDS.labels("judge")
+
+
+def report(result: Result) -> None:
+    """Count a published result, and log that its submission is finished."""
+    _results(result.lane, result.status, result.source or "none").inc()
+    _queued.observe(result.queued_ms / 1000)
+    _judged.observe(result.judged_ms / 1000)
+    for verdict, count in Counter([test.verdict for test in result.tests]).items():
+        _tests(result.language, verdict.value).inc(count)
+    log.info(
+        "submission_finished",
+        submission=result.id,
+        lane=result.lane,
+        status=result.status,
+        verdict=result.verdict,
+        language=result.language,
+        source=result.source,
+        attempt=result.attempt,
+        queued_ms=round(result.queued_ms, 1),
+        judged_ms=round(result.judged_ms, 1),
+    )
+
+
+# Finding a metric by its labels takes longer than counting. There are only so many lanes, languages and verdicts.
+@lru_cache(maxsize=1024)
+def _results(lane: str, status: str, source: str) -> Any:
+    return JUDGED.labels(lane, status, source)
+
+
+@lru_cache(maxsize=1024)
+def _tests(language: str | None, verdict: str) -> Any:
+    return TESTS.labels(language, verdict)

@@ -27,6 +27,7 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
 import structlog
 
 from evalx.agents.flying import Flying
@@ -38,10 +39,10 @@ from evalx.agents.records import Record
 from evalx.agents.reporting import report
 from evalx.agents.sequencer import Sequencer
 from evalx.cache.claims import Asked, Claims, Known
-from evalx.cache.outcomes import Outcome, decode_outcome
+from evalx.cache.outcomes import decode_outcome
 from evalx.cache.store import Store
 from evalx.cache.values import unpack
-from evalx.engine import Case, Engine
+from evalx.engine import Case, Engine, Judgement
 from evalx.messages import Result
 from evalx.metrics import STAGE_SECONDS
 
@@ -55,9 +56,10 @@ LOOK_RECORDS = 64
 LOWER_PART = 0.1
 #: Looks whose results may be on their way to the broker: some thousand records, more than it confirms at a time.
 LOOKS_IN_FLIGHT = 16
-#: Outcomes that are kept ready, and packed bytes of one: those that are asked for again and again need no decoding.
-READY_OUTCOMES = 4096
-READY_BYTES = 8 << 10
+#: Judgements that are kept ready, and bytes of one: those that are asked for again and again need no decoding. Decoded
+#: they take some three times as much, 50 MB at most.
+READY_JUDGEMENTS = 1024
+READY_BYTES = 16 << 10
 
 
 class _Question(NamedTuple):
@@ -70,6 +72,15 @@ class _Hit(NamedTuple):
     record: Record
     result: Result
     encoded: Encoded
+
+
+class _Ready(NamedTuple):
+    """A judgement as it was made of a packed answer for tests of these ids in this order."""
+
+    packed: bytes
+    ids: tuple[str, ...]
+    fingerprints: tuple[bytes, ...]
+    judgement: Judgement
 
 
 class Front:
@@ -100,7 +111,7 @@ class Front:
         self._wake = asyncio.Event()
         self._room = asyncio.Semaphore(LOOKS_IN_FLIGHT)
         self._publishing: set[asyncio.Task[None]] = set()
-        self._ready: OrderedDict[str, tuple[bytes, Outcome]] = OrderedDict()
+        self._ready: OrderedDict[str, _Ready] = OrderedDict()
         #: What kept records from ever being finished: a defect, after which the worker must not go on.
         self.failure: Exception | None = None
 
@@ -180,8 +191,7 @@ class Front:
 
     def _hit(self, question: _Question, known: Known, started: float) -> _Hit | None:
         record, case = question.record, question.case
-        outcome = self._outcome(question.asked.result, known)
-        judgement = None if outcome is None else self._engine.answer(case, outcome)
+        judgement = self._judgement(question, known)
         if judgement is None:
             return None
         if not known.own:
@@ -197,23 +207,32 @@ class Front:
         )
         return _Hit(record, result, self._publisher.encode(record, result))
 
-    def _outcome(self, key: str, known: Known) -> Outcome | None:
-        if known.value is not None:
-            return decode_outcome(known.value)
+    def _judgement(self, question: _Question, known: Known) -> Judgement | None:
+        key, keys = question.asked.result, question.case.keys
+        ids = tuple(test.id for test in question.case.submission.tests)
         ready = self._ready.get(key)
-        if ready is not None and ready[0] == known.packed:
+        if ready is not None and ready[:3] == (known.packed, ids, keys.tests):
             self._ready.move_to_end(key)
-            return ready[1]
-        value = unpack(known.packed, None if known.own else key)
+            return ready.judgement
+        value = self._value(key, known)
         outcome = decode_outcome(value)
-        if value is not None and outcome is not None and not known.own:
+        judgement = None if outcome is None else self._engine.answer(question.case, outcome)
+        if value is not None and judgement is not None and known.value is None and len(value) <= READY_BYTES:
+            # Without what it was asked by, which is larger than the answer.
+            kept = msgspec.structs.replace(judgement, keys=None)
+            self._ready[key] = _Ready(known.packed, ids, keys.tests, kept)
+            if len(self._ready) > READY_JUDGEMENTS:
+                self._ready.popitem(last=False)
+        return judgement
+
+    def _value(self, key: str, known: Known) -> bytes | None:
+        if known.value is not None:
+            return known.value
+        value = unpack(known.packed, None if known.own else key)
+        if value is not None and not known.own:
             # For when Redis is away.
             self._store.memory.put(key, value)
-        if outcome is not None and len(known.packed) <= READY_BYTES:
-            self._ready[key] = (known.packed, outcome)
-            if len(self._ready) > READY_OUTCOMES:
-                self._ready.popitem(last=False)
-        return outcome
+        return value
 
     async def _publish(self, hits: Sequence[_Hit]) -> None:
         self._flying.begin_settling()

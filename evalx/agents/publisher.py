@@ -16,7 +16,7 @@ from evalx.agents.outlet import Headers, Outlet, ThreadedOutlet
 from evalx.agents.records import Record
 from evalx.agents.topics import TopicAdmin
 from evalx.errors import EvalxError, JudgeFaultError, RejectedError, ServiceUnavailableError
-from evalx.messages import Result, encode_result, fit_result
+from evalx.messages import Result, encode_fitting
 from evalx.metrics import DEAD_LETTERS
 from evalx.settings import Settings
 
@@ -84,7 +84,7 @@ class Publisher:
             JudgeFaultError: it cannot be encoded; a defect of ours, and another try would end the same way.
         """
         try:
-            value = encode_result(fit_result(result, self._settings.max_result_bytes))
+            value = encode_fitting(result, self._settings.max_result_bytes)
             return Encoded(result.id.encode(), value, self._result_headers(record, result))
         except Exception as error:
             log.exception("result_not_encodable", submission=result.id)

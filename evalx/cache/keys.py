@@ -10,7 +10,7 @@ Workers share what they have found out only if their secrets are the same.
 from __future__ import annotations
 
 import hashlib
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import msgspec
 
@@ -22,6 +22,9 @@ VERSION = "v2"
 #: Bytes of a key of BLAKE2b; a secret may be longer.
 _KEY_BYTES = 64
 _DIGEST_BYTES = 32
+#: Fingerprints that are remembered, and characters of a test of which it is worth it: 10 MB at most.
+REMEMBERED_TESTS = 8192
+SMALL_TEST_CHARS = 256
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -31,6 +34,8 @@ class Keys:
 
     def __init__(self, secret: str | None = None) -> None:
         self._secret = hashlib.blake2b(secret.encode(), digest_size=_KEY_BYTES).digest() if secret else b""
+        #: Many batches have the same tests.
+        self._small = lru_cache(maxsize=REMEMBERED_TESTS)(self._hash_test)
         self._languages: dict[tuple[str, str], tuple[Language, bytes]] = {}
 
     def digest(self, data: bytes) -> bytes:
@@ -40,6 +45,15 @@ class Keys:
     def of(self, submission: Submission, language: Language, toolchain: str) -> BatchKeys:
         """The keys of a submission, of each of its tests and of its program."""
         return BatchKeys(self, submission, self._language(language), toolchain)
+
+    def fingerprint(self, test: TestCase) -> bytes:
+        """What makes two tests the same test: input and expected output, not the id."""
+        stdin, expected = test.stdin, test.expected_output
+        small = len(stdin) + len(expected or "") <= SMALL_TEST_CHARS
+        return self._small(stdin, expected) if small else self._hash_test(stdin, expected)
+
+    def _hash_test(self, stdin: str, expected: str | None) -> bytes:
+        return self.digest(_encode((stdin, expected)))
 
     def _language(self, language: Language) -> bytes:
         """A digest of the whole definition, its flags above all."""
@@ -60,8 +74,8 @@ class BatchKeys:
 
     @cached_property
     def tests(self) -> tuple[bytes, ...]:
-        """What makes two tests the same test, in the submission's order: input and expected output, not the id."""
-        return tuple(self._fingerprint(test) for test in self._submission.tests)
+        """What makes two tests the same test, in the submission's order."""
+        return tuple(map(self._keys.fingerprint, self._submission.tests))
 
     @cached_property
     def result(self) -> str:
@@ -84,9 +98,6 @@ class BatchKeys:
         """What the verdict of a test depends on, besides the test."""
         one = self._submission
         return self._keys.digest(_encode((self._compiled_by, one.code, one.limits, one.checker)))
-
-    def _fingerprint(self, test: TestCase) -> bytes:
-        return self._keys.digest(_encode((test.stdin, test.expected_output)))
 
     def _named(self, level: str, parts: object) -> str:
         return f"evalx:{VERSION}:{level}:{self._keys.digest(_encode(parts)).hex()}"

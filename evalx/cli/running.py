@@ -6,9 +6,10 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+import orjson
 import structlog
 import typer
 import uvloop
@@ -89,7 +90,12 @@ def log_to_stderr(settings: Settings) -> None:
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 
+def _as_json(entry: Any, default: Callable[[Any], Any]) -> str:
+    # A line is logged of every submission, and the standard library takes ten times as long for it.
+    return orjson.dumps(entry, default=default).decode()
+
+
 def _rendering(as_json: bool) -> list[Any]:
     if as_json:
-        return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(_as_json)]
     return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]

@@ -13,7 +13,7 @@ from evalx.messages.decode import (
     normalise,
     peek_id,
 )
-from evalx.messages.fit import fit_result
+from evalx.messages.fit import encode_fitting, fit_result
 from evalx.messages.result import (
     CompileReport,
     Encoding,
@@ -71,6 +71,7 @@ __all__ = [
     "decode_result",
     "decode_strictly",
     "decode_submission",
+    "encode_fitting",
     "encode_result",
     "encode_submission",
     "fit_result",

@@ -21,11 +21,19 @@ _encode = msgspec.json.Encoder().encode
 _CUT_NOTE = "\n[cut]"
 
 
+def encode_fitting(result: Result, max_bytes: int) -> bytes:
+    """The result as JSON; with its outputs cut when that would have more than `max_bytes` bytes."""
+    encoded = encode_result(result)
+    return encoded if len(encoded) <= max_bytes else encode_result(_cut_result(result, len(encoded), max_bytes))
+
+
 def fit_result(result: Result, max_bytes: int) -> Result:
     """The result itself if its encoding has at most `max_bytes` bytes, else one with its outputs cut so that it has."""
     encoded = len(encode_result(result))
-    if encoded <= max_bytes:
-        return result
+    return result if encoded <= max_bytes else _cut_result(result, encoded, max_bytes)
+
+
+def _cut_result(result: Result, encoded: int, max_bytes: int) -> Result:
     sizes = [_size(text) for test in result.tests for text in (test.stdout, test.stderr)]
     room = max_bytes - (encoded - sum(sizes))
     if room < 0:

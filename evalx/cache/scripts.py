@@ -36,7 +36,8 @@ if holder == ARGV[2] then
 elseif holder ~= '' then
   if tonumber(known[4]) > now then return {'busy', tonumber(known[4]) - now} end
   local incarnation = string.match(holder, '^[^#]+')
-  if redis.call('EXISTS', ARGV[7] .. incarnation) == 0 then
+  -- One that lives has renewed its life a third of a lease ago at most; what was renewed with the lease ends with it.
+  if redis.call('PTTL', ARGV[7] .. incarnation) <= ARGV[3] / 3 then
     deaths = deaths + 1
     if redis.call('SCARD', ARGV[8] .. incarnation) <= 1 then
       lone = lone + 1

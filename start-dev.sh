@@ -59,12 +59,10 @@ wait_healthy() {
 
 start_services() { compose up -d --no-build kafka redis && wait_healthy kafka redis; }
 
-# After the topics: a worker refuses to run without them.
-start_worker() {
-    compose up -d --no-build --scale "worker=${EVALX_WORKERS:-1}" worker && wait_healthy worker
+# After the topics: neither runs without them.
+start_judging() {
+    compose up -d --no-build --scale "worker=${EVALX_WORKERS:-1}" worker gateway && wait_healthy worker gateway
 }
-
-start_gateway() { compose up -d --no-build gateway && wait_healthy gateway; }
 
 create_topics() { evalx_cli evalx topics create; }
 
@@ -79,8 +77,7 @@ start() {
     grep -E ' built ' "$LOG_DIR/images.log" | sed 's/^/      /' || true
     step "Kafka and Redis" services start_services
     step "topics" topics create_topics
-    step "worker" worker start_worker
-    step "gateway" gateway start_gateway
+    step "worker and gateway" worker start_judging
     say ""
     evalx_cli evalx samples "$ROOT/examples" || die "the samples did not all get the right verdict"
     say ""

@@ -151,7 +151,7 @@ class Desk:
                 left = deadline - time.monotonic()
                 if entry.packed is not None or left <= 0 or feed.ended:
                     return entry
-                await feed.next(min(left, LOOK_S))
+                await feed.next(left if self.wants(submission_id) else min(left, LOOK_S))
 
     def state(self, entry: Entry) -> State:
         """How far a submission is."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import gojudge, measure, report, sandbox, workload
+from bench import gateway, gojudge, measure, report, sandbox, workload
 from bench.accuracy import CpuTime, PeakMemory
 from bench.measure import Plan, Sample, Series
 from evalx.execution import Artifact
@@ -175,3 +175,14 @@ def test_an_artifact_is_laid_out_as_in_the_sandbox(tmp_path: Path):
     sandbox.write_artifact(tmp_path, Artifact(None, files))
     assert (tmp_path / "classes" / "Main.class").read_bytes() == b"x"
     assert (tmp_path / "main").stat().st_mode & 0o777 == 0o755
+
+
+def test_the_gateways_report_says_what_was_asked_for():
+    figures = gateway.Figures(
+        batches=10, tests_per_batch=20, connections=5, burst_s=2.0, accept_ms=3.0, produce_ms=1.0, answer_ms=9.0,
+        client_ms=5.0, wrong=1,
+    )  # fmt: skip
+    assert [met for _, _, met in figures.musts] == [False, True, False]
+    assert "100 tests/s" in gateway.as_markdown(figures)
+    assert gateway.parse(["--batches", "7"]).batches == 7
+    assert gateway.small().id != gateway.small().id

@@ -229,13 +229,26 @@ void warm_reaped(struct runner *r, pid_t pid, uint64_t cpu_ns, uint64_t peak_byt
     }
 }
 
+/* The fork that was not announced may be there all the same, and read: the run by exec gets an offset of its own. */
+static void renew_input(const struct runner *r, struct run *run) {
+    char path[32];
+    snprintf(path, sizeof path, "self/fd/%d", run->in_fd);
+    int fd = openat(r->proc_fd, path, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    close(run->in_fd);
+    run->in_fd = fd;
+}
+
 int warm_fork(struct runner *r, struct job *job, struct run *run) {
     struct warm_request request = {.kind = WARM_TEST, .uid = run->uid};
     const int fds[4] = {run->in_fd, run->out_fd, run->err_fd < 0 ? run->out_fd : run->err_fd, job->code.fd};
     name_cwd(request.cwd, sizeof request.cwd, run->uid);
     run->pid = ask(r, job, &request, fds, job->code.fd < 0 ? 3 : 4);
-    if (run->pid < 0)
+    if (run->pid < 0) {
+        renew_input(r, run);
         return ECHILD;
+    }
     run->user_ns = run->upfront_ns = job->code.cpu_ns;
     run->credit_bytes = r->warm.extra_bytes;
     if (job->code.peak_bytes > run->credit_bytes)

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Makes a root like that of a sandbox container and becomes the runner in it. Called in fresh mount, pid and ipc namespaces.
+# WARM=yes in the environment: an interpreter is installed, whose library stands in for itself and is empty.
 # usage: enter.sh ROOT RUNNER PROGRAMS CGROUP|- CAPABILITIES UID_BASE UID_COUNT DEAD_MAN
 set -eu
 root=$1 runner=$2 programs=$3 cgroup=$4 caps=$5
@@ -14,6 +15,7 @@ mount --bind /dev/null dev/null
 ln -s /proc/self/fd/1 dev/stdout
 mount --bind "$runner" opt/evalx/runner
 mount --bind "$programs/forkserver.so" opt/evalx/forkserver.so
+if [ -n "${WARM:-}" ]; then touch opt/evalx/warm-python.so; fi
 mkdir opt/evalx/programs && mount --bind "$programs" opt/evalx/programs
 mount -t proc proc proc
 mount -t mqueue mqueue dev/mqueue

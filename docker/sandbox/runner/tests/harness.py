@@ -7,6 +7,7 @@ import itertools
 import os
 import select
 import shutil
+import signal
 import struct
 import subprocess
 import tempfile
@@ -119,6 +120,7 @@ class Result:
     peak: int
     flags: int
     served: bool
+    warm: bool
     stdout: bytes
     stderr: bytes
 
@@ -148,14 +150,15 @@ def parse_result(payload: bytes) -> Result:
     rest = payload[struct.calcsize("<IBiBQQQQBI") :]
     cpu = (user + system) / 1e9
     return Result(
-        index, outcome, code, bool(died), cpu, wall / 1e9, peak, flags & ~8, bool(flags & 8), rest[:size], rest[size:]
-    )
+        index, outcome, code, bool(died), cpu, wall / 1e9, peak, flags & ~24, bool(flags & 8), bool(flags & 16),
+        rest[:size], rest[size:],
+    )  # fmt: skip
 
 
 class Sandbox:
     """A running runner. Use as a context manager."""
 
-    def __init__(self, dead_man: int = 60, uid_count: int = 10_000, cgroup: str = "-") -> None:
+    def __init__(self, dead_man: int = 60, uid_count: int = 10_000, cgroup: str = "-", *, warm: bool = False) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="runner-test-"))
         self.uid_base = next(_uid_bases)
         self.buffer = bytearray()
@@ -175,13 +178,14 @@ class Sandbox:
         self.process = subprocess.Popen(
             ["unshare", "--mount", "--pid", "--ipc", "--fork", "--kill-child", "--", *map(str, enter)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
-            env={**os.environ, "ASAN_OPTIONS": "detect_leaks=1"},
+            env={**os.environ, "ASAN_OPTIONS": "detect_leaks=1", "WARM": "yes" if warm else ""},
         )  # fmt: skip
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.stdin, self.stdout = self.process.stdin, self.process.stdout
         kind, payload = self.read()
-        assert (kind, payload) == (HELLO, struct.pack("<II", 1, 1 | 4)), (kind, payload)
+        features = 1 | 4 | (2 if warm else 0)
+        assert (kind, payload) == (HELLO, struct.pack("<II", 1, features)), (kind, payload)
 
     def __enter__(self) -> Sandbox:
         return self
@@ -267,6 +271,10 @@ class Sandbox:
         """One job from JOB to DONE."""
         self.send(job.frames())
         return self.finish()
+
+    def kill(self, pid: int) -> None:
+        """Kills a process of the sandbox by its pid on the host."""
+        os.kill(pid, signal.SIGKILL)
 
     def probe(self, *argv: object, **options: object) -> Report:
         """One run of the probe program."""

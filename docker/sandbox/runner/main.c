@@ -63,10 +63,10 @@
 
 /*
  * Results of tests that end close together leave in one write: each write wakes five processes on its way to the worker, which
- * together use more CPU than a short test. So long may a result wait while other tests of its job still run (and to the next
- * millisecond of epoll: 2 ms at most), and so much may gather.
+ * together use as much CPU as a quarter of a short test. So long may a result wait while other tests of its job still run (and to
+ * the next millisecond of epoll: 6 ms at most; the last one of a job never waits), and so much may gather.
  */
-#define GATHER_NS MS
+#define GATHER_NS (5 * MS)
 #define GATHER_BYTES (32u << 10)
 
 static struct runner runner;

@@ -65,7 +65,7 @@
  *                u8  flags       1 stdout was cut, 2 stderr was cut, 4 the container's OOM killer fired during the run,
  *                                8 forked by a fork server, 16 forked by a warm interpreter
  *                u32 stdout length, stdout, rest = stderr
- *                Sent when a run ends, in the order of ending; up to 2 ms later if others of the job end close by.
+ *                Sent when a run ends, in the order of ending; up to 6 ms later while others of the job run.
  * 0x83 COLLECTED u32 mode (low 9 bits), str16 name relative to the cwd, rest = content. After the RESULT, if that was EXITED
  *                with code 0.
  * 0x87 COLLECT_FAILED  text: something asked for is missing, not a regular file with one link, too deep, too many or too large.

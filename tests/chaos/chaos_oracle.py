@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaError
 from chaos_load import Ledger, Sent, Verdicts
 from integration_stack import Published, Topics, admin_client
@@ -56,6 +57,13 @@ class Recorder(Topics):
         #: The timestamp of each id's first result, in ms: the broker's, if the topic has `LogAppendTime`.
         self.first_stamp: dict[str, int] = {}
         self.last_arrival = time.monotonic()
+
+    async def make(self) -> None:
+        """Create the topics, as `evalx topics create` does."""
+        names = (self.submissions, f"{self.prefix}.results", f"{self.prefix}.submissions.DLT")
+        limits = {"max.message.bytes": str(16 << 20)}
+        async with admin_client(self.services) as admin:
+            await admin.create_topics([NewTopic(name, self.partitions, 1, topic_configs=limits) for name in names])
 
     def answers(self, sent: Sent) -> list[tuple[TopicPartition, int]]:
         """Where on the topics the answers to a record are."""

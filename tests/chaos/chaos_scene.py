@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,8 +25,9 @@ from chaos_oracle import (
     nothing_lost,
     one_verdict_set,
 )
-from integration_stack import Services, Worker, docker, eventually, sandboxes
+from integration_stack import RUN_LABEL, Services, Worker, docker, eventually, new_run, sandboxes
 from mutants import SHORT_SESSION_S
+from side_by_side import current_run
 
 T = TypeVar("T")
 
@@ -61,10 +62,12 @@ class Size:
 class Scene:
     """What a scenario has at hand."""
 
-    def __init__(self, services: Services, name: str, size: Size, seed: int, mutant: str | None) -> None:
+    def __init__(
+        self, services: Services, name: str, size: Size, seed: int, mutant: str | None, redis_url: str | None = None
+    ) -> None:
         self.services = services
         self.size = size
-        self.redis_url = services.next_redis()
+        self.redis_url = redis_url or services.next_redis()
         self.topics = Recorder(services, f"{services.run}.{name}")
         self.ledger = Ledger()
         self.load = Load(self.topics.prefix, seed, self.ledger)
@@ -96,6 +99,7 @@ class Scene:
             chosen["lanes"] = self.lanes
         worker = self.topics.worker(**chosen)
         self.fleet.append(worker)
+        current_run().workers.append(worker)
         return worker
 
     async def workers(self, count: int, **settings: Any) -> list[Worker]:
@@ -142,7 +146,7 @@ class Scene:
         self.report(f"{len(self.ledger.records)} records, longest standstill {standstill:.1f} s")
 
     def report(self, text: str) -> None:
-        print(f"[chaos] {self.topics.prefix}: {text}")
+        current_run().lines.append(f"[chaos] {self.topics.prefix}: {text}")
 
     async def _all_is_committed(self) -> None:
         def committed() -> bool:
@@ -169,7 +173,7 @@ class Scene:
     async def orphans_gone(self, *workers: Worker) -> None:
         """Wait until these dead workers have no containers any more."""
         deadline = time.monotonic() + ORPHANS_GONE_S + BUSY_MACHINE_S
-        while left := [one for worker in workers for one in sandboxes(owner=worker.name)]:
+        while left := await asyncio.to_thread(lambda: [one for it in workers for one in sandboxes(owner=it.name)]):
             guarantee(time.monotonic() < deadline, "containers left behind", left)
             await asyncio.sleep(0.5)
 
@@ -193,30 +197,69 @@ OpenScene = Callable[..., contextlib.AbstractAsyncContextManager[Scene]]
 
 @contextlib.asynccontextmanager
 async def scene(
-    services: Services, name: str, size: Size, seed: int, mutant: str | None, *, partitions: int = 12
+    services: Services,
+    name: str,
+    size: Size,
+    seed: int,
+    mutant: str | None,
+    *,
+    partitions: int = 12,
+    own_kafka: bool = False,
+    own_redis: bool = False,
 ) -> AsyncIterator[Scene]:
     """A scenario on topics of its own. ``verify`` is the scenario's to call, as its last step."""
-    print(f"[chaos] {name}: --chaos-seed {seed}")
-    opened = Scene(services, name, size, seed, mutant)
-    if partitions != 12:
-        third = partitions // 3
-        opened.lanes = f"high=0-{third - 1},normal={third}-{2 * third - 1},low={2 * third}-{partitions - 1}"
-        opened.topics = Recorder(services, opened.topics.prefix, partitions)
-        opened.load = Load(opened.topics.prefix, seed, opened.ledger, partitions)
-        opened.sampler = OffsetSampler(opened.topics)
-        opened.random = opened.load.random
-    settings = {"lanes": opened.lanes} if opened.lanes else {}
-    await asyncio.to_thread(lambda: opened.topics.create(**settings))
-    await opened.load.start(services.kafka)
-    try:
+    current_run().lines.append(f"[chaos] {name}: --chaos-seed {seed}")
+    async with contextlib.AsyncExitStack() as stack:
+        if own_kafka:
+            services = await enter_in_thread(stack, running(services.logs / name))
+        redis_url = f"redis://127.0.0.1:{await asyncio.to_thread(services.start_redis, name)}/0" if own_redis else None
+        opened = Scene(services, name, size, seed, mutant, redis_url)
+        if partitions != 12:
+            divide(opened, partitions, seed)
+        await opened.topics.make()
+        await opened.load.start(services.kafka)
+        stack.push_async_callback(opened.load.stop)
+        stack.push_async_callback(asyncio.to_thread, kill_all, opened.fleet)
         async with opened.topics, opened.sampler:
             yield opened
+
+
+def divide(opened: Scene, partitions: int, seed: int) -> None:
+    """Another number of partitions, a third of them for each lane."""
+    third = partitions // 3
+    opened.lanes = f"high=0-{third - 1},normal={third}-{2 * third - 1},low={2 * third}-{partitions - 1}"
+    opened.topics = Recorder(opened.services, opened.topics.prefix, partitions)
+    opened.load = Load(opened.topics.prefix, seed, opened.ledger, partitions)
+    opened.sampler = OffsetSampler(opened.topics)
+    opened.random = opened.load.random
+
+
+def kill_all(workers: Iterable[Worker]) -> None:
+    """SIGKILL, also for one that is stopped."""
+    for worker in workers:
+        with contextlib.suppress(ProcessLookupError):
+            worker.process.send_signal(signal.SIGCONT)
+        worker.kill()
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[Services]:
+    """Kafka and Redis; in the end nothing of them is left."""
+    folder.mkdir(exist_ok=True)
+    services = Services(new_run(), folder)
+    try:
+        services.start()
+        yield services
     finally:
-        for worker in opened.fleet:
-            with contextlib.suppress(ProcessLookupError):
-                worker.process.send_signal(signal.SIGCONT)
-            worker.kill()
-        await opened.load.stop()
+        services.stop()
+    assert not docker("ps", "-aq", "--filter", f"label={RUN_LABEL}={services.run}")
+
+
+async def enter_in_thread(stack: contextlib.AsyncExitStack, manager: contextlib.AbstractContextManager[T]) -> T:
+    """Enter and, in the end, leave what would block the event loop."""
+    entered = await asyncio.to_thread(manager.__enter__)
+    stack.push_async_callback(asyncio.to_thread, manager.__exit__, None, None, None)
+    return entered
 
 
 async def stop(worker: Worker) -> None:
@@ -256,6 +299,6 @@ def service_signal(services: Services, name: str, signal_name: str) -> None:
     docker("kill", "--signal", signal_name, services.container(name))
 
 
-async def service_start(services: Services, name: str) -> None:
+def service_start(services: Services, name: str) -> None:
     """Start a container that was killed, on the data that it left."""
-    await asyncio.to_thread(docker, "start", services.container(name))
+    docker("start", services.container(name))

@@ -5,26 +5,34 @@ from __future__ import annotations
 import contextlib
 import secrets
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from integration_stack import RUN_LABEL, Services, docker, new_run
+from integration_stack import Services
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from chaos_scene import OpenScene, Scene, Size, scene  # noqa: E402
+from chaos_scene import OpenScene, Scene, Size, running, scene  # noqa: E402
 from mutants import MUTANTS  # noqa: E402
+from side_by_side import SideBySide  # noqa: E402
 
 #: Seconds for one scenario of each size, a bound for hangs.
 TIMEOUT_S = {False: 300, True: 1800}
+#: Scenarios of each size that run side by side.
+AT_ONCE = {False: 3, True: 1}
 LOG_TAIL = 4000
+
+_BESIDE = pytest.StashKey[SideBySide]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "kills(*mutants): this test must fail with each of these mutants")
+    config.addinivalue_line("markers", "alone: measures latencies, so no other scenario runs beside it")
+    at_once = config.getoption("--chaos-at-once") or AT_ONCE[config.getoption("--chaos-long")]
+    config.stash[_BESIDE] = SideBySide(at_once)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -39,64 +47,44 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         killers = [item for item in ours if any(mutant in mark.args for mark in item.iter_markers("kills"))]
         config.hook.pytest_deselected(items=[item for item in items if item not in killers])
         items[:] = killers
+        ours = killers
+    alone = [item for item in ours if item.get_closest_marker("alone")]
+    beside = [item for item in ours if item not in alone]
+    for item in ours:
+        assert isinstance(item, pytest.Function)
+        config.stash[_BESIDE].stand_in(item, alone=item in alone)
+    # Those that are alone come last, when no other is left.
+    first = min((items.index(item) for item in ours), default=0)
+    others = [item for item in items if item not in ours]
+    items[:] = [*others[:first], *beside, *alone, *others[first:]]
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Show the end of the log of every worker that ran during a failed scenario."""
+    """Show the end of the log of every worker of a failed scenario."""
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]
-    for services in item.session.stash.get(_SERVICES, []) if report.failed else []:
-        for worker in services.workers:
-            if worker.log.stat().st_mtime > time.time() - report.duration - 1:
-                report.sections.append((f"log of {worker.name}", worker.log.read_text(errors="replace")[-LOG_TAIL:]))
-
-
-_SERVICES = pytest.StashKey[list[Services]]()
+    if report.failed and item.nodeid in (runs := item.config.stash[_BESIDE].runs):
+        for worker in runs[item.nodeid].workers:
+            report.sections.append((f"log of {worker.name}", worker.log.read_text(errors="replace")[-LOG_TAIL:]))
 
 
 @pytest.fixture(scope="session")
-def size(request: pytest.FixtureRequest) -> Size:
-    return Size(request.config.getoption("--chaos-long"))
-
-
-@pytest.fixture(scope="session")
-def seed(request: pytest.FixtureRequest) -> int:
-    given = request.config.getoption("--chaos-seed")
-    return secrets.randbelow(1_000_000) if given is None else int(given)
-
-
-@pytest.fixture(scope="session")
-def services(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """Kafka and Redis for the scenarios that break neither."""
-    with _running(request, tmp_path_factory) as services:
+    with running(tmp_path_factory.mktemp("chaos")) as services:
         yield services
 
 
-@pytest.fixture
-def own_services(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    """Kafka and Redis for one scenario, to be broken."""
-    with _running(request, tmp_path_factory) as services:
-        yield services
+@pytest.fixture(scope="session")
+async def open_scene(request: pytest.FixtureRequest, services: Services) -> AsyncIterator[OpenScene]:
+    """Opens a scenario by name: ``async with open_scene("name") as scene``; the last ones end with the session."""
+    option = request.config.getoption
+    size = Size(option("--chaos-long"))
+    seed = secrets.randbelow(1_000_000) if option("--chaos-seed") is None else int(option("--chaos-seed"))
 
+    def make(name: str, **options: Any) -> contextlib.AbstractAsyncContextManager[Scene]:
+        return scene(services, name, size, seed, option("--mutant"), **options)
 
-@pytest.fixture
-def open_scene(services: Services, size: Size, seed: int, request: pytest.FixtureRequest) -> OpenScene:
-    """Opens a scenario by name: ``async with open_scene("name") as scene``."""
-
-    def make(name: str, own: Services | None = None, **options: int) -> contextlib.AbstractAsyncContextManager[Scene]:
-        return scene(own or services, name, size, seed, request.config.getoption("--mutant"), **options)
-
-    return make
-
-
-@contextlib.contextmanager
-def _running(request: pytest.FixtureRequest, factory: pytest.TempPathFactory) -> Iterator[Services]:
-    services = Services(new_run(), factory.mktemp("chaos"))
-    request.session.stash.setdefault(_SERVICES, []).append(services)
-    try:
-        services.start()
-        yield services
-    finally:
-        services.stop()
-    assert not docker("ps", "-aq", "--filter", f"label={RUN_LABEL}={services.run}")
+    yield make
+    await request.config.stash[_BESIDE].close()

@@ -9,10 +9,13 @@ because a worker asks for the digest of each when it starts.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from integration_stack import docker
@@ -94,3 +97,17 @@ class PrivateDocker:
 
     def _docker(self, *arguments: str, check: bool = True) -> str:
         return docker("--host", self.host, *arguments, check=check)
+
+
+@contextlib.asynccontextmanager
+async def private_docker(folder: Path) -> AsyncIterator[PrivateDocker]:
+    """One with images, in a folder of its own below this one."""
+    name = f"evalx-{secrets.token_hex(4)}"
+    (folder / name).mkdir()
+    daemon = PrivateDocker(folder / name, name)
+    try:
+        await daemon.start()
+        await daemon.load_images()
+        yield daemon
+    finally:
+        await daemon.remove()

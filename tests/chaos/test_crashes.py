@@ -96,12 +96,16 @@ async def test_kill_behind_a_slow_head(open_scene: OpenScene):
         first, *_ = await scene.workers(2)
         partition = await partition_of(scene, first)
         await scene.load.send(scene.load.batch(head_s, tests=1), partition=partition)
+        sent_at = time.monotonic()
         behind = [scene.load.batch(0.02) for _ in range(fast)]
         await scene.load.send(*behind, partition=partition)
-        await asyncio.sleep(kill_after_s)
         ids = {one.id for one in behind}
-        done = {one for one in ids if one in scene.topics.results}
-        guarantee(len(done) > fast / 2, "the head keeps the others back", f"{len(done)} of {fast} in {kill_after_s} s")
+        await asyncio.sleep(kill_after_s)
+        # A machine that does other things as well gets the time that the head leaves.
+        while len(ids & scene.topics.results.keys()) <= fast / 2 and first.process.poll() is None:
+            guarantee(time.monotonic() < sent_at + 0.9 * head_s, "the head keeps the others back", "half of them")
+            await asyncio.sleep(0.1)
+        done = ids & scene.topics.results.keys()
         first.kill()
         await scene.answered()
         await asyncio.sleep(1)
@@ -189,6 +193,7 @@ def widest_gap(scene: Scene, begin: float, end: float) -> float:
     return max(after - before for before, after in itertools.pairwise(times))
 
 
+@pytest.mark.alone
 async def test_the_high_lane_overtakes_a_backlog(open_scene: OpenScene):
     """Thousands of low ones are queued, and high ones arrive one by one."""
     async with open_scene("overtake") as scene:

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import signal
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from chaos_oracle import guarantee
 from chaos_scene import BUSY_MACHINE_S, OpenScene, metric
 from integration_stack import docker, eventually, sandboxes
-from private_docker import PrivateDocker
+from private_docker import private_docker
 
 #: Seconds within which the pool is full again.
 POOL_FULL_AGAIN_S = 15.0
-
-
-@pytest.fixture
-async def private(tmp_path: Path) -> AsyncIterator[PrivateDocker]:
-    daemon = PrivateDocker(tmp_path, f"evalx-{secrets.token_hex(4)}")
-    try:
-        await daemon.start()
-        await daemon.load_images()
-        yield daemon
-    finally:
-        await daemon.remove()
 
 
 async def test_pooled_containers_are_killed(open_scene: OpenScene):
@@ -51,9 +37,9 @@ async def test_pooled_containers_are_killed(open_scene: OpenScene):
 
 
 @pytest.mark.parametrize("breakage", ["restarted", "frozen"])
-async def test_dockerd_goes_away(open_scene: OpenScene, private: PrivateDocker, breakage: str):
+async def test_dockerd_goes_away(open_scene: OpenScene, breakage: str):
     """A daemon of the test's own is restarted, which ends every container, or stands still."""
-    async with open_scene(f"dockerd-{breakage}") as scene:
+    async with open_scene(f"dockerd-{breakage}") as scene, private_docker(scene.services.logs) as private:
         scene.load.languages = ("python",)
         frozen_s = scene.size.pick(5, 20)
         scene.outage_s = frozen_s + BUSY_MACHINE_S

@@ -61,6 +61,7 @@ def seconds_to_compress(value: bytes) -> float:
     return time.thread_time() - began
 
 
+@pytest.mark.alone
 @pytest.mark.kills("swallowed-dead-letter")
 async def test_poison(open_scene: OpenScene):
     """Exactly one dead letter each, with the bytes untouched, though the topic refuses some at first.
@@ -119,7 +120,7 @@ async def latencies(scene: Scene) -> list[float]:
     batches = [scene.load.batch(0.05, tests=1) for _ in range(scene.size.pick(40, 200))]
     for batch in batches:
         await scene.load.send(batch, lane="normal")
-        await asyncio.sleep(0.04)
+        await asyncio.sleep(0.025)
     await scene.topics.wait_for([batch.id for batch in batches])
     sent = {one.id: one.stamp for one in scene.ledger.records}
     return [(scene.topics.first_stamp[batch.id] - sent[batch.id]) / 1000 for batch in batches]

@@ -21,17 +21,17 @@ SMALL_BUFFER = 20
 
 
 async def kill_and_restart(services: Services, name: str, down_s: float) -> None:
-    service_signal(services, name, "KILL")
+    await asyncio.to_thread(service_signal, services, name, "KILL")
     await asyncio.sleep(down_s)
-    await service_start(services, name)
+    await asyncio.to_thread(service_start, services, name)
 
 
 async def freeze(services: Services, name: str, for_s: float) -> None:
-    service_signal(services, name, "STOP")
+    await asyncio.to_thread(service_signal, services, name, "STOP")
     try:
         await asyncio.sleep(for_s)
     finally:
-        service_signal(services, name, "CONT")
+        await asyncio.to_thread(service_signal, services, name, "CONT")
 
 
 Break = Callable[[Services, str, float], Awaitable[None]]
@@ -40,11 +40,9 @@ Break = Callable[[Services, str, float], Awaitable[None]]
 @pytest.mark.parametrize(
     ("breakage", "short", "long"), [(kill_and_restart, (5,), (5, 30)), (freeze, (8,), (20,))], ids=["killed", "frozen"]
 )
-async def test_kafka_goes_away(
-    open_scene: OpenScene, own_services: Services, breakage: Break, short: tuple[int, ...], long: tuple[int, ...]
-):
+async def test_kafka_goes_away(open_scene: OpenScene, breakage: Break, short: tuple[int, ...], long: tuple[int, ...]):
     """It is killed and comes back on its data, or stands still; then consuming goes on, and memory was bounded."""
-    async with open_scene("kafka", own_services) as scene:
+    async with open_scene(f"kafka-{breakage.__name__}", own_kafka=True) as scene:
         workers = await scene.workers(2)
         before = {worker: resident_bytes(worker) for worker in workers}
         for down_s in scene.size.pick(short, long):
@@ -76,7 +74,7 @@ async def break_kafka(scene: Scene, breakage: Break, down_s: float) -> None:
 
 async def flush(services: Services, name: str, for_s: float) -> None:
     for _ in range(3):
-        docker("exec", services.container(name), "redis-cli", "flushall")
+        await asyncio.to_thread(docker, "exec", services.container(name), "redis-cli", "flushall")
         await asyncio.sleep(for_s / 3)
 
 
@@ -85,18 +83,16 @@ async def flush(services: Services, name: str, for_s: float) -> None:
     [(kill_and_restart, 5, 30), (freeze, 5, 15), (flush, 3, 9)],
     ids=["killed", "frozen", "flushed"],
 )
-async def test_redis_goes_away(
-    open_scene: OpenScene, own_services: Services, breakage: Break, short_s: float, long_s: float
-):
+async def test_redis_goes_away(open_scene: OpenScene, breakage: Break, short_s: float, long_s: float):
     """It is killed without saving, stands still, or forgets everything: judging goes on, and the metric says so."""
-    async with open_scene("redis", own_services) as scene:
-        scene.redis_url = f"redis://127.0.0.1:{own_services.redis_port}/0"
+    name = f"redis-{breakage.__name__}"
+    async with open_scene(name, own_redis=True) as scene:
         down_s = scene.size.pick(short_s, long_s)
         workers = await scene.workers(2, redis_timeout_ms=200)
         pouring = asyncio.create_task(scene.load.pour(12, down_s + 4))
         await asyncio.sleep(2)
         answered = len(scene.topics.first_answer)
-        breaking = asyncio.create_task(breakage(own_services, "redis", down_s))
+        breaking = asyncio.create_task(breakage(scene.services, name, down_s))
         if breakage is not flush:
             await eventually(
                 lambda: all(metric(worker, "evalx_redis_available") == 0 for worker in workers),
@@ -155,19 +151,19 @@ async def test_results_cannot_be_written(open_scene: OpenScene):
 
 
 @pytest.mark.kills("pause-partitions")
-async def test_results_are_slow(open_scene: OpenScene, own_services: Services):
+async def test_results_are_slow(open_scene: OpenScene):
     """The broker runs a quarter of the time: results trickle out, and the worker holds Kafka back again and again.
 
     Kills the mutant `pause-partitions`: what was fetched for a paused partition is dropped and never judged.
     """
-    async with open_scene("slow", own_services) as scene:
+    async with open_scene("slow", own_kafka=True) as scene:
         rounds, waiting = scene.size.pick((6, 400), (30, 2000))
         (worker,) = await scene.workers(1, buffer_max_count=SMALL_BUFFER)
         before = resident_bytes(worker)
         batches = [scene.load.batch(0.01, tests=1) for _ in range(waiting)]
         await scene.load.send(*batches, lane="normal")
         for _ in range(rounds):
-            await freeze(own_services, "kafka", 0.6)
+            await freeze(scene.services, "kafka", 0.6)
             await asyncio.sleep(0.2)
         scene.outage_s = rounds * 0.8
         await scene.answered()

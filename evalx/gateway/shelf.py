@@ -31,8 +31,8 @@ from evalx.settings import Settings
 ALIVE_S = 10.0
 #: Seconds that a claimed webhook is left alone by others: one call takes at most 10 s.
 HOOK_LEASE_S = 60.0
-#: Milliseconds that a gateway gives Redis at least: what is on the shelf is nowhere else, unlike what is in a cache, and
-#: on a busy machine Redis has been seen to need over 50.
+#: Milliseconds that a gateway gives Redis at least: what is on the shelf is nowhere else, unlike what is in a cache,
+#: and on a busy machine Redis has been seen to need over 50.
 LEAST_TIMEOUT_MS = 200
 #: Submissions of one payer that may come at once when only the rate is limited, in seconds of that rate.
 BURST_S = 1.0

@@ -196,12 +196,21 @@ class Desk:
         ADOPTED.inc(adopted)
         return adopted
 
+    async def expire(self) -> None:
+        """Wait no longer for what nobody can ask for any more: its result was lost, or will be too late."""
+        oldest_ms = (time.time() - self._settings.gateway_ttl_s) * 1000
+        for ticket in [one for one in self._open.values() if one.submitted_ms < oldest_ms]:
+            log.warning("result_never_came", submission=ticket.id)
+            self._close(ticket.id)
+            await self._shelf.withdraw(ticket)
+
     async def keep_alive(self) -> None:
         """Beat, and adopt, until it is cancelled."""
         while True:
             await self._shelf.beat()
             for entry in list(self._unstored.values()):
                 await self._store(entry)
+            await self.expire()
             try:
                 await self.adopt()
             except EvalxError as error:

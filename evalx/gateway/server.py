@@ -27,6 +27,8 @@ REQUESTS_END_S = 10
 WATCH_S = 0.5
 #: Seconds that an idle connection is kept: longer than most proxies keep theirs, so that they never use a closed one.
 KEEP_ALIVE_S = 75
+#: Bytes of a message on a web socket: what callers say there is not listened to.
+WS_MESSAGE_BYTES = 16 << 10
 #: Connections that wait to be taken: a burst of callers is not turned away while the loop is busy.
 BACKLOG = 4096
 
@@ -58,6 +60,7 @@ async def serve(settings: Settings) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        ws_max_size=WS_MESSAGE_BYTES,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=REQUESTS_END_S,

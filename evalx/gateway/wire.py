@@ -144,7 +144,8 @@ class Wire:
         return AIOKafkaConsumer(
             bootstrap_servers=self._settings.kafka_bootstrap,
             enable_auto_commit=False,
-            auto_offset_reset="latest",
+            # Positions are always given; one that retention has overtaken goes on with what is left.
+            auto_offset_reset="earliest",
             request_timeout_ms=4 * REQUEST_TIMEOUT_MS,
             max_partition_fetch_bytes=MAX_FETCH_BYTES,
         )

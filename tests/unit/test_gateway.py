@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +13,8 @@ import jsonschema
 import msgspec
 import pytest
 from gateway_scene import CODE, NATIVE, ONE, Scene
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from evalx.cache.progress import Progress
@@ -381,6 +385,7 @@ def methods(route: Any) -> set[str]:
     return (getattr(route, "methods", None) or set()) - {"HEAD"}
 
 
+@functools.cache
 def validator(name: str) -> jsonschema.Draft202012Validator:
     text = json.dumps(DOCUMENT["components"]["schemas"]).replace("#/components/schemas/", "#/$defs/")
     return jsonschema.Draft202012Validator({"$ref": f"#/$defs/{name}", "$defs": json.loads(text)})
@@ -395,3 +400,56 @@ def test_requests_and_answers_are_as_the_document_says(scene: Scene):
     validator("ParallelRow").validate(scene.post("/execute-parallel", [ONE]).json()[0])
     validator("Result").validate(scene.post("/v1/submissions?wait=5", NATIVE).json())
     validator("ErrorAnswer").validate(scene.post("/v1/submissions", {}).json())
+
+
+@configured(judge=None, gateway_ttl_s=60, max_waiting=1)
+def test_a_result_that_never_comes_is_not_waited_for_for_ever(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+    scene.post("/v1/submissions", NATIVE | {"id": "s-1"})
+    scene.run(scene.gateway.desk.expire)
+    assert scene.post("/execute", ONE).status_code == 429
+    now = time.time()
+    monkeypatch.setattr("evalx.gateway.desk.time.time", lambda: now + 61)
+    scene.run(scene.gateway.desk.expire)
+    assert scene.client.get("/v1/submissions/s-1").status_code == 404
+    assert scene.post("/execute", ONE).status_code == 200
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.just("1" * 50),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = st.sampled_from(["id", "language", "version", "code", "tests", "limits", "checker", "stdin", "timeout",
+                          "memory_limit", "metadata", "callback_url", "cache", "other"])  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def idle() -> Iterator[Scene]:
+    scene = Scene(judge=None, max_waiting=10**6)
+    with scene.client:
+        yield scene
+
+
+@settings(max_examples=60, deadline=None)
+@given(path=st.sampled_from(["/execute", "/execute-batch", "/execute-parallel?wait=0", "/v1/submissions"]),
+       changes=st.dictionaries(FIELDS, JSON_VALUES, max_size=3), bare=JSON_VALUES, wrapped=st.booleans())  # fmt: skip
+def test_no_document_makes_a_500(idle: Scene, path: str, changes: dict[str, Any], bare: Any, wrapped: bool):
+    base = NATIVE if path.startswith("/v1") else ONE
+    document: Any = base | changes if wrapped else bare
+    if "batch" in path or "parallel" in path:
+        document = [document, document]
+    answer = idle.client.post(path, content=json.dumps(document).encode(), headers=JSON)
+    assert answer.status_code in (200, 202, 400, 409, 413), answer.text
+    validator("ErrorAnswer" if answer.status_code >= 400 else ANSWERS[path]).validate(one_of(answer.json()))
+
+
+ANSWERS = {
+    "/execute": "Answer",
+    "/execute-batch": "Answer",
+    "/execute-parallel?wait=0": "ParallelRow",
+    "/v1/submissions": "Accepted",
+}
+
+
+def one_of(answer: Any) -> Any:
+    return answer[0] if isinstance(answer, list) else answer

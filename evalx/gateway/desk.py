@@ -35,7 +35,7 @@ from evalx.gateway.hub import Hub
 from evalx.gateway.metrics import ACCEPTED, ADOPTED, ANSWERED, REFUSED, WAITING
 from evalx.gateway.shelf import ALIVE_S, Admission, Shelf
 from evalx.gateway.wire import Wire
-from evalx.messages import Submission, content_hash, encode_submission
+from evalx.messages import Submission, content_hash, decode_result, encode_submission
 from evalx.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -129,10 +129,11 @@ class Desk:
         Raises:
             RequestError: 404 unknown, or somebody else's; 503 only Redis would know.
         """
-        if (kept := decode_entry(self._results.get(submission_id))) is not None:
-            return _owned(kept, owner)
+        # In this order: what is judged again has an older result as well.
         if (ticket := self._open.get(submission_id)) is not None:
             return _owned(Entry(ticket), owner)
+        if (kept := decode_entry(self._results.get(submission_id))) is not None:
+            return _owned(kept, owner)
         entry, away = await self._shelf.find(submission_id)
         if away:
             raise RequestError(503, "Redis, which knows of this submission, does not answer; try again", REDIS_RETRY_S)
@@ -250,9 +251,9 @@ class Desk:
         return Admitted(ticket, new=True)
 
     async def _produce(self, order: Order, admitted: Admitted) -> None:
-        """Steps 2 and 3. A repeat of what waits is produced again: what came of the first one may never be known."""
+        """Steps 2 and 3, of a repeat too: the first one may be lost, and a `judge_error` is no verdict."""
         ticket = admitted.ticket
-        if not admitted.new and (await self.find(ticket.id, order.owner)).packed is not None:
+        if not admitted.new and _has_verdict(await self.find(ticket.id, order.owner)):
             return
         self._register(ticket)
         partitions = self._lanes[order.lane]
@@ -318,6 +319,10 @@ def _same(ticket: Ticket, known: Ticket) -> Ticket:
     if known.owner != ticket.owner or known.content != ticket.content:
         raise RequestError(409, f"id {ticket.id!r} was used before with other content; give another one, or none")
     return known
+
+
+def _has_verdict(entry: Entry) -> bool:
+    return (result := entry.result) is not None and decode_result(result).status != "judge_error"
 
 
 def _owned(entry: Entry, owner: str) -> Entry:

@@ -18,10 +18,18 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from evalx.cache.progress import Progress
-from evalx.errors import RejectedError, RequestError
+from evalx.errors import JudgeFaultError, RejectedError, RequestError
 from evalx.gateway import openapi
 from evalx.gateway.app import Gateway
-from evalx.messages import CompileReport, Result, Submission, TestResult, decode_result, rejected_result
+from evalx.messages import (
+    CompileReport,
+    Result,
+    Submission,
+    TestResult,
+    decode_result,
+    judge_error_result,
+    rejected_result,
+)
 from evalx.testing import FakeShelf, accepted
 from evalx.verdicts import Verdict
 
@@ -267,6 +275,18 @@ def test_one_id_has_one_content(scene: Scene):
     assert len(scene.wire.sent) == 2
     scene.run(scene.wire.answer, accepted(scene.wire.sent[0][1]))
     assert scene.post("/v1/submissions", NATIVE | {"id": "s-1"}).status_code == 200
+    assert len(scene.wire.sent) == 2
+
+
+def test_a_fault_of_ours_can_be_judged_again(scene: Scene):
+    fault = JudgeFaultError("sandbox_fault", "a container died")
+    scene.wire.judge = lambda one: judge_error_result(one.id, fault, language="c", version="17", lane="low", worker="w")
+    answer = scene.post("/v1/submissions?wait=5", NATIVE | {"id": "s-1"}).json()
+    assert (answer["status"], scene.client.get("/submissions/s-1").json()["status"]) == ("judge_error", "Failed")
+    scene.wire.judge = None
+    assert scene.post("/v1/submissions", NATIVE | {"id": "s-1"}).json()["status"] == "queued"
+    scene.run(scene.wire.answer, accepted(scene.wire.sent[0][1]))
+    assert scene.post("/v1/submissions", NATIVE | {"id": "s-1"}).json()["status"] == "judged"
     assert len(scene.wire.sent) == 2
 
 

@@ -56,6 +56,8 @@ class Link:
     def __init__(self, url: str | None, *, timeout_ms: int) -> None:
         self.client: Any = redis.asyncio.Redis.from_url(url) if url is not None else None
         self._timeout_s = timeout_ms / 1000
+        # Until something else is known.
+        REDIS_AVAILABLE.set(1)
         #: Whether nothing is asked for now.
         self._is_open = False
         self._away_since: float | None = None
@@ -100,7 +102,12 @@ class Link:
 
     async def probe(self) -> bool:
         """Ask for a sign of life, whatever is known; whether there was one in time."""
-        return self.client is None or await self._try(self.client.ping(), self._timeout_s) is not None
+        if self.client is None:
+            return True
+        # Connecting again may take longer than an answer may.
+        if await self._try(self.client.ping(), INSIST_S) is not None and self._is_open:
+            await self._try(self.client.ping(), self._timeout_s)
+        return not self._is_open
 
     async def close(self) -> None:
         """Close the connections."""

@@ -141,14 +141,17 @@ async def test_whatever_is_evicted_verdicts_are_right(start: Callable[..., Proce
         used = (await client.info("memory"))["used_memory"]
         await client.config_set("maxmemory", used + 100_000)
 
+    stop = asyncio.Event()
+
     async def evict() -> None:
-        while True:
+        # Not cancelled: the client has been seen to swallow that.
+        while not stop.is_set():
             if (name := await client.randomkey()) is not None:
                 await client.delete(name)
             await asyncio.sleep(0)
 
     async def work(worker: Process) -> None:
-        for _ in range(60):
+        for _ in range(40):
             one = batch(dice.randrange(12), tests=dice.choice([3, 5, 30]))
             async with worker.claims.hold(f"{one.id}-{len(one.tests)}", b"c" * 32) as claim:
                 assert claim is not None
@@ -166,9 +169,8 @@ async def test_whatever_is_evicted_verdicts_are_right(start: Callable[..., Proce
         async with asyncio.timeout(120):
             await asyncio.gather(*map(work, workers))
     finally:
-        for task in evicting:
-            task.cancel()
-        await asyncio.gather(*evicting, return_exceptions=True)
+        stop.set()
+        await asyncio.gather(*evicting)
     if how == "no room":
         assert (await client.info("stats"))["evicted_keys"] > 0
 
@@ -253,21 +255,23 @@ class TestAnswerKnown:
             assert judgement is not None
             assert right(judgement, one)
 
-    async def test_while_redis_stands_still_memory_answers(self, start: Callable[..., Process], client: Any):
-        process = start(timeout_ms=50)
+    async def test_while_redis_stands_still_memory_answers(self, start: Callable[..., Process], services: Services):
+        process = start(timeout_ms=1000)
         await process.judge(batch(0))
-        await client.client_pause(60_000)
-        asked = [process.asked(batch(0)), process.asked(batch(1))]
-        known, unknown = await process.claims.answer_known(asked, process.store.memory.get)
-        assert unknown is None
-        assert known is not None
-        assert (known.attempt, known.own) == (1, False)
-        assert REDIS_AVAILABLE._value.get() == 0
-        assert right(await process.judge(batch(1)), batch(1)), "what is not known is judged without it"
-        (again,) = await process.claims.answer_known(asked[:1], process.store.memory.get)
-        assert again is not None
-        assert (again.attempt, again.own) == (2, True)
-        await client.client_unpause()
+        docker("pause", services.container("cache"))
+        try:
+            asked = [process.asked(batch(0)), process.asked(batch(1))]
+            known, unknown = await process.claims.answer_known(asked, process.store.memory.get)
+            assert unknown is None
+            assert known is not None
+            assert (known.attempt, known.own) == (1, False)
+            assert REDIS_AVAILABLE._value.get() == 0
+            assert right(await process.judge(batch(1)), batch(1)), "what is not known is judged without it"
+            (again,) = await process.claims.answer_known(asked[:1], process.store.memory.get)
+            assert again is not None
+            assert (again.attempt, again.own) == (2, True)
+        finally:
+            docker("unpause", services.container("cache"))
         await eventually(lambda: REDIS_AVAILABLE._value.get() == 1, "Redis is used again", 30)
         assert await process.store.ping()
 
@@ -278,11 +282,15 @@ async def test_a_worker_answers_from_memory_while_redis_stands_still(
     port = services.start_redis("still")
     url = f"redis://127.0.0.1:{port}/0"
     async with open_topics("still") as topics:
-        worker = await topics.worker(redis_url=url, redis_timeout_ms=50, container_pool_size=0).ready()
+        worker = await topics.worker(redis_url=url, redis_timeout_ms=500, container_pool_size=0).ready()
         (first,) = await topics.judge(submission())
         assert first["source"] == "executed"
-        (second,) = await topics.judge(submission())
-        assert (second["source"], second["tests"][0]["cached"]) == ("result_cache", True)
+
+        async def known() -> bool:
+            return bool((await topics.judge(submission()))[0]["source"] == "result_cache")
+
+        # It is stored when it is published: who asks at that moment may still join.
+        await eventually(known, "it is known")
         docker("pause", services.container("still"))
         try:
             results = await topics.judge(*[submission() for _ in range(20)])
@@ -294,7 +302,7 @@ async def test_a_worker_answers_from_memory_while_redis_stands_still(
             docker("unpause", services.container("still"))
         await eventually(lambda: b"evalx_redis_available 1.0" in worker.health("/metrics")[1], "Redis is back")
         assert worker.events("redis_unavailable")
-        assert (await topics.judge(submission()))[0]["source"] == "result_cache"
+        assert await known()
         async with contextlib.AsyncExitStack() as stack:
             client = redis.asyncio.Redis.from_url(url)
             stack.push_async_callback(client.aclose)

@@ -62,6 +62,9 @@ enum server_state {
     SERVER_GONE,    /* runs start by exec */
 };
 
+/* As many tests as usually end before the next one starts. */
+enum { SPARE_CWDS = 8 };
+
 /* The fork server of a job, see served.c. */
 struct server {
     enum server_state state;
@@ -69,7 +72,8 @@ struct server {
     uid_t uid;
     int control; /* -1 when not open */
     uint32_t forks;
-    uid_t spare_cwd;      /* spawn.c: name of an untouched directory, 0 = none */
+    uid_t spare_cwds[SPARE_CWDS]; /* spawn.c: names of untouched directories */
+    unsigned spares;
     uint64_t start_ns;    /* CPU time until it was ready: on the bill of each test */
     uint64_t start_peak;  /* bytes, likewise */
     uint64_t ending_ns, check_ns;

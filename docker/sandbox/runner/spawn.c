@@ -319,21 +319,20 @@ bool cwd_is_kept(struct runner *r, const struct run *run) {
     struct server *server = &r->job->server;
     struct stat st;
     char name[16];
-    if (!run->served || server->state != SERVER_UP || server->spare_cwd != 0 || r->empty_size < 0)
+    if (!run->served || server->state != SERVER_UP || server->spares == SPARE_CWDS || r->empty_size < 0)
         return false;
     snprintf(name, sizeof name, "%u", (unsigned)run->uid);
     if (fstatat(r->work_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_mode != (S_IFDIR | 0700) || st.st_size != r->empty_size ||
         st.st_uid != server->uid || st.st_gid != server->uid)
         return false;
-    server->spare_cwd = run->uid;
+    server->spare_cwds[server->spares++] = run->uid;
     return true;
 }
 
 static int take_cwd(struct runner *r, struct job *job, struct run *run) {
     struct server *server = &job->server;
-    if (run->served && server->spare_cwd != 0) {
-        run->uid = server->spare_cwd;
-        server->spare_cwd = 0;
+    if (run->served && server->spares > 0) {
+        run->uid = server->spare_cwds[--server->spares];
         return 0;
     }
     if (r->uids_used >= r->uid_count)

@@ -53,7 +53,9 @@ static void kill_strangers(struct runner *r) {
 }
 
 static bool kill_all(struct runner *r) {
-    for (int i = 0; i < ALONE_TRIES && !alone(r); i++) {
+    for (int i = 0; i < ALONE_TRIES; i++) {
+        if (alone(r))
+            return true;
         kill_strangers(r);
         for (pid_t pid; (pid = waitpid(-1, NULL, WNOHANG)) > 0;)
             warm_reaped(r, pid, 0, 0);

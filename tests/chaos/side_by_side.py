@@ -8,6 +8,7 @@ scenario, and has its outcome. What a scenario has to say is kept until then.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ class SideBySide:
     def __init__(self, at_once: int) -> None:
         self._places = asyncio.Semaphore(at_once)
         self._scenarios: dict[str, tuple[Callable[..., Awaitable[None]], dict[str, Any]]] = {}
+        self._fixtures: dict[str, Any] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.runs: dict[str, Run] = {}
 
@@ -50,7 +52,8 @@ class SideBySide:
             self._scenarios[name] = (scenario, parameters)
 
         async def wait(**arguments: Any) -> None:
-            self._begin({name: value for name, value in arguments.items() if name not in parameters})
+            self._fixtures |= {key: value for key, value in arguments.items() if key not in parameters}
+            self._begin()
             if alone:
                 await asyncio.gather(*self._tasks.values(), return_exceptions=True)
                 self._tasks[name] = asyncio.create_task(self._perform(name, scenario, arguments))
@@ -61,10 +64,14 @@ class SideBySide:
 
         item.obj = wait
 
-    def _begin(self, fixtures: dict[str, Any]) -> None:
-        for name, (scenario, parameters) in self._scenarios.items():
-            self._tasks[name] = asyncio.create_task(self._perform(name, scenario, fixtures | parameters))
-        self._scenarios.clear()
+    def _begin(self) -> None:
+        """Begin all whose fixtures are there; those of the stand-in that calls this are."""
+        for name, (scenario, parameters) in list(self._scenarios.items()):
+            wanted = inspect.signature(scenario).parameters.keys() - parameters.keys()
+            if wanted <= self._fixtures.keys():
+                arguments = {key: self._fixtures[key] for key in wanted}
+                self._tasks[name] = asyncio.create_task(self._perform(name, scenario, arguments | parameters))
+                del self._scenarios[name]
 
     async def _perform(self, name: str, scenario: Callable[..., Awaitable[None]], arguments: dict[str, Any]) -> None:
         _current.set(self.runs.setdefault(name, Run()))

@@ -202,13 +202,15 @@ class Settings(BaseSettings):
     max_concurrent_containers: int = Field(
         500, ge=1, validation_alias=_original("MAX_CONCURRENT_CONTAINERS"), description="of all workers together"
     )
-    # At least one for each of the five images, or two languages would take turns in evicting each other.
+    # At least one for each of the five images and for each further slot: then no language has to give up its last one
+    # for another that needs a second.
     container_cap: int = Field(
         default_factory=lambda known: min(
-            max(5, 2 * known.get("cpu_slots", 1)), known.get("max_concurrent_containers", 500)
+            max(4 + known.get("cpu_slots", 1), 2 * known.get("cpu_slots", 1)),
+            known.get("max_concurrent_containers", 500),
         ),
         ge=1,
-        description="containers of this worker; unset = 2 x cpu_slots, at least 5",
+        description="containers of this worker; unset = 2 x cpu_slots, at least 4 + cpu_slots",
     )
     pool_scale_up_threshold: int = Field(
         90, ge=1, le=100, validation_alias=_original("POOL_SCALE_UP_THRESHOLD"), description="per cent in use: add"

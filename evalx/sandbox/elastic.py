@@ -5,8 +5,8 @@ Theory of operation
 Each image has a *target*; the pool starts and removes containers until there are as many. Targets move for four
 reasons:
 
-- *Demand.* Somebody waits and no container is idle: one more, at once, at the cost of an idle container of the image
-  that was used longest ago when there is no room (``victim``, ``moved``).
+- *Demand.* Somebody waits and no container is idle: one more, at once, at the cost of an idle container of another
+  image when there is no room (``victim``, ``moved``).
 - *Growth.* More than the upper threshold of the time of an image's containers was used since the last look: half as
   many again, but never more than can be busy at a time, which is one for each CPU slot.
 - *Shrinking.* Less than the lower threshold was used for ``CALM_S``: half of what is above its share of the floor goes,
@@ -24,7 +24,7 @@ where there are many: 45 s for 128. A look more for each may be added, and the t
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -92,10 +92,13 @@ class Elastic:
         """So many containers of the image are there, or on their way to somebody who waits."""
         self._targets[image] = max(self._targets[image], count)
 
-    def victim(self, idle: Collection[str], image: str) -> str | None:
-        """Of the images with an idle container, the one that must give it to ``image``: that which was used last."""
+    def victim(self, idle: Mapping[str, int], image: str) -> str | None:
+        """The image that must give an idle container to ``image``; ``idle`` has those that can, and how many they have.
+
+        One that has several gives before one that would be left without, then that used longest ago.
+        """
         others = [one for one in idle if one != image]
-        return min(others, key=self._used_at.__getitem__, default=None)
+        return min(others, key=lambda one: (idle[one] <= 1, self._used_at[one]), default=None)
 
     def moved(self, victim: str) -> None:
         """A container of the image was taken away for another one."""

@@ -13,8 +13,8 @@ the start, so at most half a CPU is spent on it; and it removes what is too much
 dirty reset, a death, retirement after so many jobs) ends in its removal, in the background, and so in its replacement.
 
 *Bounds.* A container has a place from before it is created until it is removed. Places are bounded by the worker's cap
-and by what the quota allows it of the containers of all workers (see ``Quota``). When all are taken, the image that was
-used longest ago gives up an idle container; it is removed before the other one is created.
+and by what the quota allows it of the containers of all workers (see ``Quota``). When all are taken, another image
+gives up an idle container; it is removed before the new one is created.
 
 *Trouble.* A daemon that fails opens a breaker: nobody starts anything but one try now and then, those with a container
 go on, those without are held back before they take a CPU slot (``usable``). Containers of one image that come up dead
@@ -321,7 +321,7 @@ class Pool:
             return True
         if await self._places.take_more():
             return self._reserved(shelf)
-        name = self._elastic.victim([one.image for one in self._shelves.values() if one.idle], shelf.image)
+        name = self._elastic.victim({one.image: one.live for one in self._shelves.values() if one.idle}, shelf.image)
         if not evict or name is None:
             return False
         self._elastic.moved(name)

@@ -128,10 +128,11 @@ def test_demand_takes_from_the_one_used_longest_ago():
     elastic = make()
     for now, image in enumerate(("java", "c", "python")):
         elastic.used(image, now)
-    assert elastic.victim(["c", "python"], "java") == "c"
-    assert elastic.victim(["c", "java", "python"], "java") == "c"
-    assert elastic.victim(["java"], "java") is None
-    assert elastic.victim([], "java") is None
+    assert elastic.victim({"c": 1, "python": 1}, "java") == "c"
+    assert elastic.victim({"c": 1, "python": 2}, "java") == "python", "it has another one"
+    assert elastic.victim({"c": 2, "java": 2, "python": 2}, "java") == "c"
+    assert elastic.victim({"java": 2}, "java") is None
+    assert elastic.victim({}, "java") is None
 
 
 def test_a_smaller_allowance_is_obeyed_at_once_calm_ones_first():

@@ -21,7 +21,7 @@ def test_defaults():
     assert (settings.kafka_bootstrap, settings.redis_url) == ("localhost:9092", "redis://127.0.0.1:6379/0")
     assert (settings.topic_submissions, settings.topic_results) == ("evalx.submissions", "evalx.results")
     assert (settings.topic_dead_letters, settings.consumer_group) == ("evalx.submissions.DLT", "evalx-workers")
-    assert (settings.concurrency, settings.container_cap, settings.partition_count) == (8, 5, 12)
+    assert (settings.concurrency, settings.container_cap, settings.partition_count) == (8, 6, 12)
     assert (settings.max_code_bytes, settings.max_tests, settings.max_message_bytes) == (262144, 1000, 16 * MIB)
     assert (settings.max_cpu_time_ms, settings.max_wall_time_ms, settings.max_processes) == (30_000, 120_000, 64)
     assert (settings.max_memory_bytes, settings.max_output_bytes) == (1024 * MIB, 8 * MIB)

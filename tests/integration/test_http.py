@@ -9,6 +9,7 @@ import hmac
 import json
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -293,3 +294,25 @@ async def test_redis_gives_a_due_webhook_to_one_gateway(shelf: Callable[..., She
     assert await two.claim_hooks(9) == ["s-1"]
     await two.hook_done("s-1")
     assert await one.hook_failed("s-1") == 1
+
+
+async def test_the_live_gateway_keeps_its_document(open_topics: Callable[..., Topics], tmp_path: Path):
+    """Schemathesis: requests by the document and beside it; no 5xx, and every answer as the document says."""
+    async with open_topics("schemathesis") as topics, running(topics, gateway_max_wait_s=0.1) as gateway:
+        # Nothing is judged here, so nothing is waited for either.
+        arguments = ["run", f"{gateway.url}/openapi.json", "--phases", "coverage,fuzzing", "--max-examples", "3"]
+        arguments += ["--checks", CHECKS, "--request-timeout", "60", "--exclude-path-regex", "/events$", "--no-color"]
+        process = await asyncio.create_subprocess_exec(
+            EVALX.with_name("st"),
+            *arguments,
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        assert process.returncode == 0, output.decode()[-6000:]
+
+
+CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,unsupported_method"
+)

@@ -12,6 +12,7 @@ import redis
 from chaos_oracle import guarantee
 from integration_stack import Services, docker, eventually, sandboxes
 
+from evalx.cache.keys import VERSION
 from evalx.cache.link import Link
 from evalx.cache.quota import RedisQuota
 from evalx.sandbox.container import LABEL_OWNER
@@ -111,7 +112,7 @@ async def test_redis_is_killed_under_pools_that_share(services: Services):
         await crowd.load()
         await asyncio.to_thread(docker, "start", name)
         client = crowd.links[0].client
-        key = f"evalx:v1:containers:{crowd.owner}"
+        key = f"evalx:{VERSION}:containers:{crowd.owner}"
         await eventually(lambda: told(client, key), "both have told what they hold")
         await crowd.load()
         print(f"[chaos] at most {crowd.most} of {BOUND} containers")

@@ -87,7 +87,7 @@ async def test_released_is_free_at_once(make: MakeQuota):
     await one.release()
     assert await two.claim(0, 12) == 12
     await two.release()
-    assert await links_first(make).hkeys("evalx:v1:containers:it") == [b"#born"]
+    assert await links_first(make).hkeys(two._key) == [b"#born"]
 
 
 async def test_a_redis_that_has_lost_everything_is_not_trusted_at_once(make: MakeQuota, monkeypatch: Any):

@@ -35,6 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_BESIDE] = SideBySide(at_once)
 
 
+# Last: what -k leaves out must not be begun.
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     mutant = config.getoption("--mutant")
     if mutant is not None and mutant not in MUTANTS:

@@ -133,6 +133,7 @@ class Partitions:
         partitions = set(revoked)
         self._flow.assigned -= partitions
         self._continuity.end(partitions)
+        self._sequencer.close(partitions)
         dropped = self._lanes.drop(partitions)
         finished = await self._wait_idle(REVOKE_WAIT_S)
         await self.commit(partitions)

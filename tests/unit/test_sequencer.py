@@ -69,6 +69,22 @@ def test_a_ticket_of_an_earlier_assignment_releases_nothing():
     assert sequencer.finish(new) == [0]
 
 
+def test_a_closed_partition_releases_nothing_and_knows_what_to_commit():
+    """Else the consumer commits by itself while the group rebalances, is refused, and the group rebalances again."""
+    sequencer: Sequencer[int] = Sequencer()
+    first, second = taken(sequencer, "p0", 0, 1)
+    (other,) = taken(sequencer, "p1", 0)
+    sequencer.finish(first)
+    sequencer.close(["p0", "p2"])
+    assert sequencer.is_current(second)
+    assert sequencer.finish(second) == []
+    assert sequencer.committable(["p0"]) == {"p0": 2}
+    assert sequencer.finish(other) == [0]
+    sequencer.revoke(["p0"])
+    (again,) = taken(sequencer, "p0", 2)
+    assert sequencer.finish(again) == [2]
+
+
 def test_finishing_twice_releases_once():
     sequencer: Sequencer[int] = Sequencer()
     (ticket,) = taken(sequencer, "p0", 0)

@@ -35,6 +35,8 @@ EVALX = Path(sys.executable).parent / "evalx"
 RUN_LABEL = "org.evalx.test-run"
 LANES = {"high": range(0, 4), "normal": range(4, 8), "low": range(8, 12)}
 EXTENSIONS = {"c": "c", "cpp": "cpp", "python": "py", "java": "java", "javascript": "js"}
+#: More than tests that want one for themselves.
+REDIS_DATABASES = 128
 #: Seconds for something that takes at most a few; the machine may be busy with other things.
 PATIENCE_S = 120.0
 
@@ -94,7 +96,8 @@ class Services:
     kafka: str = ""
     redis_port: int = 0
     workers: list[Worker] = field(default_factory=list)
-    _databases: int = 0
+    #: The first sixteen are those that tests name themselves.
+    _databases: int = 15
 
     def start(self) -> None:
         kafka_port = free_port()
@@ -107,7 +110,7 @@ class Services:
     def start_redis(self, name: str) -> int:
         """A Redis of its own, for a test that breaks it; returns its port."""
         port = free_port()
-        self._run(name, "-p", f"127.0.0.1:{port}:6379", "evalx-redis")
+        self._run(name, "-p", f"127.0.0.1:{port}:6379", "evalx-redis", "--databases", str(REDIS_DATABASES))
         self._await_healthy(name)
         return port
 
@@ -117,7 +120,7 @@ class Services:
     def next_redis(self) -> str:
         """A database that nothing was written to: workers in it know nothing of others, nor of their containers."""
         self._databases += 1
-        assert self._databases < 16, "Redis has 16 databases"
+        assert self._databases < REDIS_DATABASES, f"Redis has {REDIS_DATABASES} databases"
         return f"redis://127.0.0.1:{self.redis_port}/{self._databases}"
 
     def stop(self) -> None:

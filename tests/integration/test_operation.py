@@ -150,7 +150,13 @@ async def test_what_the_broker_has_dropped_waits_no_longer(operated: Topics):
 async def test_lag_watches_until_it_is_told_to_stop(operated: Topics):
     environment = {**os.environ, **operated.environment()}
     arguments = [str(EVALX), "lag", "--watch", "--interval", "0.2", "--json"]
-    process = await asyncio.create_subprocess_exec(*arguments, env=environment, stdout=asyncio.subprocess.PIPE)
+    # Whoever is started in the background by a shell ignores Ctrl-C, and so does what he starts.
+    process = await asyncio.create_subprocess_exec(
+        *arguments,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stdout is not None
     for _ in range(3):
         assert len(json.loads(await asyncio.wait_for(process.stdout.readline(), HANG_S))) == 3

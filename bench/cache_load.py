@@ -70,7 +70,7 @@ class Load:
         self._topics = (f"{prefix}.submissions", f"{prefix}.results")
         self._producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks=1, linger_ms=0)
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap, auto_offset_reset="latest", enable_auto_commit=False, fetch_max_wait_ms=100
+            bootstrap_servers=bootstrap, auto_offset_reset="latest", enable_auto_commit=False, fetch_max_wait_ms=10
         )
         self._sent: dict[str, float] = {}
         self._numbers = 0

@@ -82,8 +82,22 @@ def no_lease_renewal() -> None:
     Keeper.renew = nothing  # type: ignore[method-assign]
 
 
+def no_continuity() -> None:
+    """Believes that the consumer hands on every record that it has fetched."""
+    from evalx.agents.continuity import Continuity
+
+    def take(self: Any, _partition: Any, _offset: int, record: Any) -> None:
+        self._hand_on(record)
+
+    Continuity.take = take  # type: ignore[method-assign]
+    Continuity.look = lambda _self: None  # type: ignore[method-assign]
+
+
 def pause_partitions() -> None:
-    """Holds Kafka back in the way that looks right."""
+    """Holds Kafka back in the way that looks right, and believes that nothing gets lost by it.
+
+    With ``continuity`` what was dropped is read again, and no guarantee is broken.
+    """
     from faust.types import TP
 
     from evalx.agents.app import ConsumerFlow
@@ -98,17 +112,7 @@ def pause_partitions() -> None:
 
     ConsumerFlow.hold = hold  # type: ignore[method-assign]
     ConsumerFlow.release = release  # type: ignore[method-assign]
-
-
-def no_continuity() -> None:
-    """Believes that the consumer hands on every record that it has fetched."""
-    from evalx.agents.continuity import Continuity
-
-    def take(self: Any, _partition: Any, _offset: int, record: Any) -> None:
-        self._hand_on(record)
-
-    Continuity.take = take  # type: ignore[method-assign]
-    Continuity.look = lambda _self: None  # type: ignore[method-assign]
+    no_continuity()
 
 
 MUTANTS: dict[str, Callable[[], None]] = {

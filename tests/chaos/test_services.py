@@ -18,6 +18,8 @@ CONSUMING_AGAIN_S = 30.0
 GROWTH_BYTES = 128 << 20
 #: What a worker may hold back in the scenarios of back pressure; small, so that little load fills it.
 SMALL_BUFFER = 20
+#: Records that fill it in each lane; and seconds after which the consumer asks for no more. Its calls take one at most.
+FIRST_PART, FETCH_S = 200, 1.5
 
 
 async def kill_and_restart(services: Services, name: str, down_s: float) -> None:
@@ -136,7 +138,12 @@ async def test_results_cannot_be_written(open_scene: OpenScene):
         committed = (await scene.sampler.fresh()).committed
         lane = [4, 5, 6, 7, 8]
         batches = [scene.load.batch(0.01, tests=1) for _ in range(waiting)]
-        await asyncio.gather(*(scene.load.send(one, partition=lane[n % 5]) for n, one in enumerate(batches)))
+        first, rest = batches[:FIRST_PART], batches[FIRST_PART:]
+        await asyncio.gather(*(scene.load.send(one, partition=lane[n % 5]) for n, one in enumerate(first)))
+        await eventually(lambda: metric(worker, "evalx_lane_waiting") >= SMALL_BUFFER, "they wait in the worker")
+        # What was asked for before the partitions were held back still arrives, in one fetch, however much it is.
+        await asyncio.sleep(FETCH_S)
+        await asyncio.gather(*(scene.load.send(one, partition=lane[n % 5]) for n, one in enumerate(rest)))
         await asyncio.sleep(refused_s)
         held = metric(worker, "evalx_lane_waiting")
         grown = resident_bytes(worker) - before

@@ -196,7 +196,7 @@ class Client:
             max_request_size=self._settings.max_message_bytes,
         )
         await self._producer.start()
-        results = await self._check_topics(self._producer)
+        results = await check_topics(self._settings, self._producer)
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap,
             enable_auto_commit=False,
@@ -210,23 +210,6 @@ class Client:
         for partition in results:
             await self._consumer.position(partition)
         self._reader = asyncio.create_task(self._read(self._consumer))
-
-    async def _check_topics(self, producer: AIOKafkaProducer) -> list[TopicPartition]:
-        """Make sure that every lane's partitions exist, and return the partitions of the results."""
-        cluster = await producer.client.fetch_all_metadata()
-        settings = self._settings
-        found = {
-            topic: cluster.partitions_for_topic(topic) or set()
-            for topic in (settings.topic_submissions, settings.topic_results)
-        }
-        for topic, partitions in found.items():
-            if not partitions:
-                raise ConfigurationError(f"there is no topic {topic}; create it with `evalx topics create`")
-        if missing := settings.lane_of.keys() - found[settings.topic_submissions]:
-            raise ConfigurationError(
-                f"{settings.topic_submissions} has no partition {min(missing)}, which EVALX_LANES names"
-            )
-        return [TopicPartition(settings.topic_results, number) for number in sorted(found[settings.topic_results])]
 
     async def _produce(self, submission_id: str, partition: int, value: bytes) -> None:
         assert self._producer is not None, "async with comes first"
@@ -317,3 +300,24 @@ def _encode(submission: Submission) -> bytes:
 def _drop_unset(owner: dict[str, Any], name: str) -> None:
     if not owner[name]:
         del owner[name]
+
+
+async def check_topics(settings: Settings, producer: AIOKafkaProducer) -> list[TopicPartition]:
+    """Make sure that every lane's partitions exist, and return the partitions of the results.
+
+    Raises:
+        ConfigurationError: naming the topic or the partition that is not there.
+    """
+    cluster = await producer.client.fetch_all_metadata()
+    found = {
+        topic: cluster.partitions_for_topic(topic) or set()
+        for topic in (settings.topic_submissions, settings.topic_results)
+    }
+    for topic, partitions in found.items():
+        if not partitions:
+            raise ConfigurationError(f"there is no topic {topic}; create it with `evalx topics create`")
+    if missing := settings.lane_of.keys() - found[settings.topic_submissions]:
+        raise ConfigurationError(
+            f"{settings.topic_submissions} has no partition {min(missing)}, which EVALX_LANES names"
+        )
+    return [TopicPartition(settings.topic_results, number) for number in sorted(found[settings.topic_results])]

@@ -16,7 +16,8 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from evalx.errors import ConfigurationError, RequestError, ServiceUnavailableError
+from evalx.client import check_topics
+from evalx.errors import RequestError, ServiceUnavailableError
 from evalx.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -132,7 +133,7 @@ class Wire:
             max_request_size=self._settings.max_message_bytes,
         )
         await self._producer.start()
-        self._places = await self._check_topics(self._producer)
+        self._places = await check_topics(self._settings, self._producer)
         self._consumer = self._new_consumer()
         await self._consumer.start()
         self._consumer.assign(self._places)
@@ -149,22 +150,6 @@ class Wire:
             request_timeout_ms=4 * REQUEST_TIMEOUT_MS,
             max_partition_fetch_bytes=MAX_FETCH_BYTES,
         )
-
-    async def _check_topics(self, producer: AIOKafkaProducer) -> list[TopicPartition]:
-        cluster = await producer.client.fetch_all_metadata()
-        settings = self._settings
-        found = {
-            topic: cluster.partitions_for_topic(topic) or set()
-            for topic in (settings.topic_submissions, settings.topic_results)
-        }
-        for topic, partitions in found.items():
-            if not partitions:
-                raise ConfigurationError(f"there is no topic {topic}; create it with `evalx topics create`")
-        if missing := settings.lane_of.keys() - found[settings.topic_submissions]:
-            raise ConfigurationError(
-                f"{settings.topic_submissions} has no partition {min(missing)}, which EVALX_LANES names"
-            )
-        return [TopicPartition(settings.topic_results, number) for number in sorted(found[settings.topic_results])]
 
     async def _read(self, consumer: AIOKafkaConsumer, wanted: Wanted, on_result: OnResult) -> None:
         async for record in consumer:

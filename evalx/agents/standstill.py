@@ -18,12 +18,12 @@ process was stopped, and when a partition is new.
 ``GRACE_S`` is the sum of what may lie between two commits besides judging, if all of it happens at once::
 
       45.0 s   another worker has died: session timeout, and the members' time to give up their partitions
-       5.0 s   what is being judged at a revocation gets a moment
+      10.0 s   what is being judged at a revocation gets a moment
       20.0 s   a container is started
       10.5 s   pauses between the attempts after a fault of ours
       16.0 s   a result that the broker did not confirm is sent again
       40.3 s   a commit that the broker did not answer is made again
-    = 136.8 s
+    = 141.8 s
 """
 
 from __future__ import annotations

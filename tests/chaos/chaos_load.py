@@ -21,13 +21,15 @@ from aiokafka.errors import KafkaError
 from integration_stack import LANES, Document
 
 PROGRAMS = Path(__file__).parent / "programs"
-#: Seconds of sleep of an ordinary batch; 60 times this is below the moment that a rebalance grants (5 s).
+#: Seconds of sleep of an ordinary batch; 60 times this is below the moment that a rebalance grants (10 s).
 MEDIAN_S = 0.05
 TAIL_SHARE = 0.04
 TAIL_FACTORS = (20, 60)
 LONGEST_S = MEDIAN_S * TAIL_FACTORS[1]
 MULTIPLIER, INCREMENT = 6364136223846793005, 1442695040888963407
 CODE = {"c": (PROGRAMS / "work.c").read_text(), "python": (PROGRAMS / "work.py").read_text()}
+#: Seconds until a record counts as not confirmed by the broker: the longest outage, 30 s, and as much again.
+SEND_LIMIT_S = 60
 #: Milliseconds; the longest batches of the suite sleep for 30 s.
 WALL_LIMIT_MS = 120_000
 
@@ -167,10 +169,12 @@ class Load:
             partition = self.random.choice(list(choices))
         value = json.dumps(batch.document).encode()
         try:
-            sent = await self._producer.send_and_wait(
-                f"{self._prefix}.submissions", value, key=batch.id.encode(), partition=partition
-            )
-        except KafkaError:
+            # The producer repeats an idempotent record for ever.
+            async with asyncio.timeout(SEND_LIMIT_S):
+                sent = await self._producer.send_and_wait(
+                    f"{self._prefix}.submissions", value, key=batch.id.encode(), partition=partition
+                )
+        except (KafkaError, TimeoutError):
             self.ledger.uncertain += 1
             return
         self.ledger.add(Sent(batch.id, partition, sent.offset, time.monotonic(), batch.expected, sent.timestamp))

@@ -23,6 +23,10 @@ from integration_stack import Published, Topics, admin_client
 SAMPLE_INTERVAL_S = 0.1
 #: Milliseconds for one question of the sampler; a broker that is stopped does not answer.
 SAMPLE_TIMEOUT_MS = 10_000
+#: Seconds for one sample, which is two questions and, for the first one, two connections.
+SAMPLE_LIMIT_S = 30
+#: Seconds until there must be a sample: the longest outage, 30 s, and one sample that was begun in it.
+FRESH_LIMIT_S = 90
 
 
 class GuaranteeBrokenError(AssertionError):
@@ -94,6 +98,7 @@ class OffsetSampler:
         self._topics = topics
         self.samples: list[Sample] = []
         self._task: asyncio.Task[None] | None = None
+        self._failed: Exception | None = None
 
     async def __aenter__(self) -> OffsetSampler:
         self._task = asyncio.create_task(self._run())
@@ -114,6 +119,7 @@ class OffsetSampler:
         while not self.samples or self.samples[-1].at < asked:
             assert self._task is not None
             assert not self._task.done(), self._task
+            assert time.monotonic() < asked + FRESH_LIMIT_S, f"no sample in {FRESH_LIMIT_S} s, {self._failed!r}"
             await asyncio.sleep(SAMPLE_INTERVAL_S / 2)
         return self.samples[-1]
 
@@ -121,8 +127,9 @@ class OffsetSampler:
         while True:
             try:
                 await self._sample_until_error()
-            except (KafkaError, OSError, TimeoutError):
+            except (KafkaError, OSError, TimeoutError) as error:
                 # The broker is away, on purpose.
+                self._failed = error
                 await asyncio.sleep(SAMPLE_INTERVAL_S)
 
     async def _sample_until_error(self) -> None:
@@ -137,8 +144,9 @@ class OffsetSampler:
             async with admin_client(topics.services) as admin:
                 while True:
                     at = time.monotonic()
-                    offsets = await admin.list_consumer_group_offsets(f"{topics.prefix}-workers")
-                    ends = await consumer.end_offsets(places)
+                    async with asyncio.timeout(SAMPLE_LIMIT_S):
+                        offsets = await admin.list_consumer_group_offsets(f"{topics.prefix}-workers")
+                        ends = await consumer.end_offsets(places)
                     committed = {p.partition: o.offset for p, o in offsets.items() if o.offset >= 0}
                     self.samples.append(Sample(at, committed, ends))
                     await asyncio.sleep(SAMPLE_INTERVAL_S)

@@ -20,7 +20,9 @@ from mutants import MUTANTS  # noqa: E402
 from side_by_side import SideBySide  # noqa: E402
 
 #: Seconds for one scenario of each size, a bound for hangs.
-TIMEOUT_S = {False: 300, True: 1800}
+LIMIT_S = {False: 240, True: 1800}
+#: Seconds for a stand-in, which may have to wait for all others: their limits would have to end several in turn.
+TIMEOUT_S = {False: 900, True: 3600}
 #: Scenarios of each size that run side by side.
 AT_ONCE = {False: 3, True: 1}
 LOG_TAIL = 4000
@@ -31,8 +33,8 @@ _BESIDE = pytest.StashKey[SideBySide]()
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "kills(*mutants): this test must fail with each of these mutants")
     config.addinivalue_line("markers", "alone: measures latencies, so no other scenario runs beside it")
-    at_once = config.getoption("--chaos-at-once") or AT_ONCE[config.getoption("--chaos-long")]
-    config.stash[_BESIDE] = SideBySide(at_once)
+    long = config.getoption("--chaos-long")
+    config.stash[_BESIDE] = SideBySide(config.getoption("--chaos-at-once") or AT_ONCE[long], LIMIT_S[long])
 
 
 # Last: what -k leaves out must not be begun.

@@ -2,7 +2,8 @@
 
 Every test of this folder gets a stand-in. The first one to run begins all scenarios that are not marked ``alone``, a
 few at a time and in their order, on the event loop that all tests of the session share. Each stand-in waits for its own
-scenario, and has its outcome. What a scenario has to say is kept until then.
+scenario, and has its outcome. What a scenario has to say is kept until then. A scenario that hangs is ended by itself,
+at the line where it hangs: a limit on its stand-in would end neither it nor those that wait for it.
 """
 
 from __future__ import annotations
@@ -35,9 +36,15 @@ def current_run() -> Run:
 
 
 class SideBySide:
-    """``stand_in`` for each test, ``close`` at the end of the session."""
+    """``stand_in`` for each test, ``close`` at the end of the session.
 
-    def __init__(self, at_once: int) -> None:
+    Args:
+        at_once: how many scenarios run at the same time.
+        limit_s: seconds for one of them, from the moment that it begins.
+    """
+
+    def __init__(self, at_once: int, limit_s: float) -> None:
+        self._limit_s = limit_s
         self._places = asyncio.Semaphore(at_once)
         self._scenarios: dict[str, tuple[Callable[..., Awaitable[None]], dict[str, Any]]] = {}
         self._fixtures: dict[str, Any] = {}
@@ -75,7 +82,7 @@ class SideBySide:
 
     async def _perform(self, name: str, scenario: Callable[..., Awaitable[None]], arguments: dict[str, Any]) -> None:
         _current.set(self.runs.setdefault(name, Run()))
-        async with self._places:
+        async with self._places, asyncio.timeout(self._limit_s):
             await scenario(**arguments)
 
     async def close(self) -> None:

@@ -2,31 +2,36 @@
 
 Reads orders from stdin, one JSON object a line, and answers each with one on stdout. An order names the batches to
 send, by number, and how: one after another, or as fast as the topics take them with so many in progress.
+
+The client is librdkafka: it shares the machine with the worker, and in Python it takes nearly as much time as that.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import random
 import sys
 import time
-from typing import Any, Literal
+from collections import deque
+from typing import Literal
 
 import msgspec
-import uvloop
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 #: Bytes of a batch, as the issue that asked for the figures has it, and its tests.
 BATCH_BYTES = 5000
 TESTS = 20
-#: Partitions of the lane that is measured.
+#: Partitions of each topic, and those of the lane that is measured.
+PARTITIONS = 12
 HIGH = range(4)
 #: Seconds for all results of an order.
 PATIENCE_S = 300.0
 #: Seconds between two batches that are sent one after another: idle means that nothing is left of the last one.
 PAUSE_S = 0.01
+#: Seconds to wait for a result before others may be sent, and results taken at a time.
+POLL_S = 0.05
+TAKE = 500
 
 _SOURCE = """#include <stdio.h>
 int main(void) { long a, b; if (scanf("%ld %ld", &a, &b) == 2) printf("%ld\\n", a + b); return 0; }
@@ -41,7 +46,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     cache: Literal["use", "refresh", "bypass"] = "use"
 
 
-class Done(msgspec.Struct, frozen=True, kw_only=True):
+class Done(msgspec.Struct, kw_only=True):
     """What came of an order: seconds from the first send to the last result, each one's latency, and the sources."""
 
     seconds: float
@@ -68,64 +73,66 @@ class Load:
 
     def __init__(self, bootstrap: str, prefix: str) -> None:
         self._topics = (f"{prefix}.submissions", f"{prefix}.results")
-        self._producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks=1, linger_ms=0)
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap, auto_offset_reset="latest", enable_auto_commit=False, fetch_max_wait_ms=10
+        common = {"bootstrap.servers": bootstrap, "socket.nagle.disable": True}
+        self._producer = Producer({**common, "acks": 1, "linger.ms": 0})
+        # It belongs to no group, but the library wants a name for one.
+        self._consumer = Consumer(
+            {**common, "group.id": f"{prefix}-load", "enable.auto.commit": False, "fetch.wait.max.ms": 10}
         )
         self._sent: dict[str, float] = {}
         self._numbers = 0
         self._run = f"bench-{os.getpid()}-{time.time_ns() // 1000 % 10**9}"
 
-    async def run(self) -> None:
+    def run(self) -> None:
         """Carry out orders until there are no more."""
-        await self._producer.start()
-        await self._consumer.start()
-        self._consumer.assign([TopicPartition(self._topics[1], number) for number in range(12)])
-        await asyncio.gather(*(self._consumer.position(place) for place in self._consumer.assignment()))
+        self._read_from_the_end()
         try:
-            while line := await asyncio.to_thread(sys.stdin.readline):
-                order = msgspec.json.decode(line, type=Order)
-                done = await asyncio.wait_for(self._carry_out(order), PATIENCE_S)
+            for line in sys.stdin:
+                done = self._carry_out(msgspec.json.decode(line, type=Order))
                 print(msgspec.json.encode(done).decode(), flush=True)
         finally:
-            await self._producer.stop()
-            await self._consumer.stop()
+            self._consumer.close()
 
-    async def _carry_out(self, order: Order) -> Done:
+    def _read_from_the_end(self) -> None:
+        places = [TopicPartition(self._topics[1], number) for number in range(PARTITIONS)]
+        for place in places:
+            _, place.offset = self._consumer.get_watermark_offsets(place, timeout=PATIENCE_S)
+        self._consumer.assign(places)
+
+    def _carry_out(self, order: Order) -> Done:
         bodies = {number: make_batch(number, order.cache) for number in set(order.batches)}
-        places = asyncio.Semaphore(order.at_once)
-        taking = asyncio.create_task(self._take(len(order.batches), places))
+        done = Done(seconds=0.0, latencies_s=[], sources={}, verdicts={})
+        waiting = deque(order.batches)
         started = time.perf_counter()
-        for number in order.batches:
-            await places.acquire()
-            await self._send(bodies[number])
+        while len(done.latencies_s) < len(order.batches):
+            while waiting and len(self._sent) < order.at_once:
+                self._send(bodies[waiting.popleft()])
+            self._take(done)
             if order.at_once == 1:
-                async with places:
-                    await asyncio.sleep(PAUSE_S)
-        latencies, sources, verdicts = await taking
-        return Done(seconds=time.perf_counter() - started, latencies_s=latencies, sources=sources, verdicts=verdicts)
+                time.sleep(PAUSE_S)
+            if time.perf_counter() > started + PATIENCE_S:
+                raise TimeoutError(f"{len(self._sent)} results are missing after {PATIENCE_S:.0f} s")
+        done.seconds = time.perf_counter() - started
+        return done
 
-    async def _send(self, body: bytes) -> None:
+    def _send(self, body: bytes) -> None:
         self._numbers += 1
         name = f"{self._run}-{self._numbers}"
         self._sent[name] = time.perf_counter()
         value = b'{"id":"' + name.encode() + b'",' + body
-        await self._producer.send(self._topics[0], value, key=name.encode(), partition=HIGH[self._numbers % len(HIGH)])
+        self._producer.produce(self._topics[0], value, name, partition=HIGH[self._numbers % len(HIGH)])
 
-    async def _take(self, count: int, places: asyncio.Semaphore) -> tuple[list[float], dict[str, int], dict[str, int]]:
-        latencies: list[float] = []
-        sources: dict[str, int] = {}
-        verdicts: dict[str, int] = {}
-        async for record in self._consumer:
-            name = record.key.decode()
-            if (sent := self._sent.pop(name, None)) is None:
-                continue
-            latencies.append(time.perf_counter() - sent)
-            _count(record.value, sources, verdicts)
-            places.release()
-            if len(latencies) == count:
-                break
-        return latencies, sources, verdicts
+    def _take(self, done: Done) -> None:
+        """Wait for one result at most, and take with it all that have come."""
+        self._producer.poll(0)
+        first = self._consumer.poll(POLL_S)
+        for record in [first, *self._consumer.consume(TAKE, 0)] if first is not None else ():
+            if (error := record.error()) is not None:
+                raise KafkaException(error)
+            name, value = (record.key() or b"").decode(), record.value() or b""
+            if (sent := self._sent.pop(name, None)) is not None:
+                done.latencies_s.append(time.perf_counter() - sent)
+                _count(value, done)
 
 
 class _Seen(msgspec.Struct, frozen=True):
@@ -136,20 +143,16 @@ class _Seen(msgspec.Struct, frozen=True):
 _seen = msgspec.json.Decoder(_Seen)
 
 
-def _count(value: bytes, sources: dict[str, int], verdicts: dict[str, int]) -> None:
+def _count(value: bytes, done: Done) -> None:
     one = _seen.decode(value)
-    for found, counted in ((one.source, sources), (one.verdict, verdicts)):
+    for found, counted in ((one.source, done.sources), (one.verdict, done.verdicts)):
         counted[str(found)] = counted.get(str(found), 0) + 1
 
 
-def main(arguments: list[str]) -> Any:
+def main(arguments: list[str]) -> None:
     """``KAFKA PREFIX``."""
-    with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(*arguments))
-
-
-async def _serve(bootstrap: str, prefix: str) -> None:
-    await Load(bootstrap, prefix).run()
+    with contextlib.suppress(KeyboardInterrupt):
+        Load(*arguments).run()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""A Kafka, a Redis and workers of the bench's own, on free ports, so that a stack that runs here is not touched."""
+"""A Kafka, a Redis and workers of the bench's own, so that a stack that runs here is not touched.
+
+The services are reached at their containers' own addresses: a published port goes through Docker's proxy, a process
+that copies every byte, which production (where all are on one network) does not have either.
+"""
 
 from __future__ import annotations
 
@@ -85,8 +89,8 @@ class Stack:
         self._run = secrets.token_hex(4)
         self._folder = tempfile.TemporaryDirectory(prefix="evalx-bench-")
         self._kafka, self._redis = f"evalx-bench-{self._run}-kafka", f"evalx-bench-{self._run}-redis"
-        self.kafka = f"127.0.0.1:{free_port()}"
-        self.redis_port = free_port()
+        #: Address and port of each, known once they run.
+        self.kafka = self.redis_address = ""
         self.workers: list[Worker] = []
         self._started = 0
 
@@ -94,7 +98,7 @@ class Stack:
         """What a process needs to find this stack; ``redis_timeout_ms=...`` sets EVALX_REDIS_TIMEOUT_MS and so on."""
         values = {
             "kafka_bootstrap": self.kafka,
-            "redis_url": f"redis://127.0.0.1:{self.redis_port}/0",
+            "redis_url": f"redis://{self.redis_address}/0",
             "topic_prefix": f"bench{self._run}",
             **settings,
         }
@@ -121,12 +125,12 @@ class Stack:
 
     def __enter__(self) -> Self:
         try:
-            external = ["-e", f"EVALX_KAFKA_EXTERNAL={self.kafka}", "-e", "EVALX_KAFKA_HEAP=-Xms256m -Xmx512m"]
-            docker("run", "-d", "--name", self._kafka, *external, "-p", f"{self.kafka}:9092", f"{self._images}kafka")
-            port = f"127.0.0.1:{self.redis_port}:6379"
-            docker("run", "-d", "--name", self._redis, "-p", port, f"{self._images}redis")
+            options = ["-e", "EVALX_KAFKA_EXTERNAL=self:9092", "-e", "EVALX_KAFKA_HEAP=-Xms256m -Xmx512m"]
+            docker("run", "-d", "--name", self._kafka, *options, f"{self._images}kafka")
+            docker("run", "-d", "--name", self._redis, f"{self._images}redis")
             for name in (self._kafka, self._redis):
                 _await_healthy(name)
+            self.kafka, self.redis_address = f"{_address(self._kafka)}:9092", f"{_address(self._redis)}:6379"
             command = [str(Path(sys.executable).parent / "evalx"), "topics", "create"]
             subprocess.run(command, env={**os.environ, **self.environment()}, check=True, stdout=subprocess.DEVNULL)
         except BaseException:
@@ -152,6 +156,10 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def _address(name: str) -> str:
+    return docker("inspect", "-f", "{{.NetworkSettings.IPAddress}}", name)
 
 
 def _await_healthy(name: str) -> None:

@@ -2,6 +2,7 @@
 # Formats the data directory at the first start, then becomes the broker.
 #
 #   EVALX_KAFKA_EXTERNAL        what clients on the host are told   localhost:9092
+#                               self:PORT: the container's own address, which a Linux host reaches without Docker's proxy
 #   EVALX_KAFKA_EXTERNAL_PORT   where the container listens for them  9092
 #   EVALX_KAFKA_INTERNAL        what clients in the network are told  kafka:19092
 #   EVALX_KAFKA_INTERNAL_PORT   where the container listens for them 19092
@@ -9,6 +10,7 @@
 #   EVALX_KAFKA_PROPERTIES      more lines for server.properties
 set -eu
 external=${EVALX_KAFKA_EXTERNAL:-localhost:9092}
+external=${external/#self:/$(hostname -i):}
 internal=${EVALX_KAFKA_INTERNAL:-kafka:19092}
 external_port=${EVALX_KAFKA_EXTERNAL_PORT:-9092}
 internal_port=${EVALX_KAFKA_INTERNAL_PORT:-19092}

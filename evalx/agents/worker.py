@@ -26,7 +26,9 @@ import os
 import signal
 import socket
 import time
+import traceback
 from collections.abc import Awaitable
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -78,6 +80,8 @@ TAKE_DOWN_TIMEOUT_S = 1.5
 LAST_S = 1.0
 #: Seconds for all parts to start: topics 15, containers 20 or more on a cold disk, the consumer 40.
 START_TIMEOUT_S = 120.0
+#: Lines that are named of a part that did not stop: those of the library that hangs, and who called it.
+FRAMES_SHOWN = 6
 #: Seconds beyond the drain after which a shutdown has failed, and the process ends as it stands.
 FORCED_AFTER_S = 4.5
 
@@ -238,7 +242,8 @@ class Worker:
             for lane, count in self._lanes.waiting().items():
                 LANE_WAITING.labels(lane).set(count)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), WATCH_INTERVAL_S)
+                async with asyncio.timeout(WATCH_INTERVAL_S):
+                    await self._stop.wait()
 
     def _failure(self, beating: asyncio.Task[None]) -> str | None:
         """Why this process cannot go on, if it cannot."""
@@ -337,4 +342,11 @@ async def _within(seconds: float, work: Awaitable[Any]) -> None:
         async with asyncio.timeout(seconds):
             await work
     except Exception as error:
-        log.warning("part_not_stopped", error=repr(error))
+        log.warning("part_not_stopped", error=repr(error), where=_where(error))
+
+
+def _where(error: BaseException) -> str:
+    """The line that was being executed; of what took too long, the one that was waited at."""
+    cause = error.__cause__ if isinstance(error, TimeoutError) and error.__cause__ is not None else error
+    frames = traceback.extract_tb(cause.__traceback__)
+    return ", ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames[-FRAMES_SHOWN:]))

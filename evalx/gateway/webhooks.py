@@ -158,7 +158,8 @@ class Webhooks:
     async def _run(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._desk.hook_due.wait(), LOOK_S)
+                async with asyncio.timeout(LOOK_S):
+                    await self._desk.hook_due.wait()
             self._desk.hook_due.clear()
             while free := CALLS - len(self._calls):
                 ids = await self._shelf.claim_hooks(free)

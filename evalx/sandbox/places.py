@@ -64,8 +64,10 @@ class Signal:
         """Until the next change, but not for longer."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
+        # Not ``wait_for``: before Python 3.12 that forgets a cancellation which comes together with the change.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(waiter, max(0.0, seconds))
+            async with asyncio.timeout(seconds):
+                await waiter
 
 
 class Places:

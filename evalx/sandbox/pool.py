@@ -249,7 +249,7 @@ class Pool:
         """Start a container for who waits, if none comes free or is on its way to them."""
         if shelf.busy or shelf.checking:
             await asyncio.wait({future}, timeout=PATIENCE_S)
-        while not future.done():
+        while not future.done() and not self._closing:
             if shelf.starting >= len(shelf.waiting) or not self._admitted(shelf, future):
                 await self._changed.wait(TICK_S)
             elif await self._reserve(shelf, evict=True):
@@ -319,6 +319,8 @@ class Pool:
         """Reserve a place for a new container, if need be that of an idle one of another image."""
         if self._reserve_now(shelf):
             return True
+        if self._closing:
+            return False
         if await self._places.take_more():
             return self._reserved(shelf)
         name = self._elastic.victim({one.image: one.live for one in self._shelves.values() if one.idle}, shelf.image)

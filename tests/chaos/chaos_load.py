@@ -142,6 +142,11 @@ class Load:
             verdicts[-1] = "WA"
         return Batch(document, ("judged", kind, tuple(verdicts)))
 
+    def copy(self, batch: Batch) -> Batch:
+        """The same batch under an id of its own."""
+        self._count += 1
+        return Batch({**batch.document, "id": f"{self._prefix}-{self._count}"}, batch.expected)
+
     async def send(self, *batches: Batch, partition: int | None = None, lane: str | None = None) -> None:
         """Send each as one record, and enter those that the broker confirms."""
         await asyncio.gather(*(self._send_one(batch, partition, lane) for batch in batches))

@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from chaos_load import Batch
 from chaos_oracle import guarantee
 from chaos_scene import BUSY_MACHINE_S, OpenScene, Scene, metric, resident_bytes, service_signal, service_start
 from integration_stack import Services, admin_client, docker, eventually
+from test_crashes import partition_of
 
 #: Seconds within which a worker consumes again when Kafka is back.
 CONSUMING_AGAIN_S = 30.0
@@ -86,11 +88,18 @@ async def flush(services: Services, name: str, for_s: float) -> None:
     ids=["killed", "frozen", "flushed"],
 )
 async def test_redis_goes_away(open_scene: OpenScene, breakage: Break, short_s: float, long_s: float):
-    """It is killed without saving, stands still, or forgets everything: judging goes on, and the metric says so."""
+    """It is killed without saving, stands still, or forgets everything: judging goes on, and the metric says so.
+
+    A worker answers from its own memory meanwhile what it has judged before; and what is judged after Redis's return is
+    known to all workers again, whatever Redis has forgotten.
+    """
     name = f"redis-{breakage.__name__}"
     async with open_scene(name, own_redis=True) as scene:
         down_s = scene.size.pick(short_s, long_s)
         workers = await scene.workers(2, redis_timeout_ms=200)
+        places = [await partition_of(scene, worker) for worker in workers]
+        known = accepted(scene)
+        await known_at(scene, known, places[0])
         pouring = asyncio.create_task(scene.load.pour(12, down_s + 4))
         await asyncio.sleep(2)
         answered = len(scene.topics.first_answer)
@@ -101,6 +110,7 @@ async def test_redis_goes_away(open_scene: OpenScene, breakage: Break, short_s: 
                 "every worker says that Redis is away",
                 down_s,
             )
+        await known_at(scene, known, places[0])
         await breaking
         during = len(scene.topics.first_answer) - answered
         scene.report(f"{during} answers while Redis was away for {down_s} s")
@@ -112,7 +122,28 @@ async def test_redis_goes_away(open_scene: OpenScene, breakage: Break, short_s: 
             lambda: all(metric(worker, "evalx_redis_available") == 1 for worker in workers) or breakage is flush,
             "Redis is back in use",
         )
+        fresh = accepted(scene)
+        for place in places:
+            await known_at(scene, fresh, place)
         await scene.verify()
+
+
+def accepted(scene: Scene) -> Batch:
+    """A short batch that compiles and is right."""
+    while (batch := scene.load.batch(0.05)).expected[1] != "AC":
+        pass
+    return batch
+
+
+async def known_at(scene: Scene, batch: Batch, place: int) -> None:
+    """Send the batch under new ids to this partition until it is answered without a run."""
+
+    async def known() -> bool:
+        again = scene.load.copy(batch)
+        await scene.load.send(again, partition=place)
+        return bool((await scene.topics.result(again.id))["source"] == "result_cache")
+
+    await eventually(known, f"{batch.id} is known to whoever holds partition {place}")
 
 
 async def configure(scene: Scene, topic: str, **settings: object) -> None:

@@ -25,7 +25,7 @@ from evalx.cache.values import unpack
 from evalx.engine import Engine, Judgement
 from evalx.languages import Registry
 from evalx.messages import Submission, decode_submission
-from evalx.metrics import REDIS_AVAILABLE
+from evalx.metrics import REDIS_AVAILABLE, REDIS_FAILURES
 from evalx.settings import Settings
 from evalx.testing import FakeSandbox
 
@@ -206,6 +206,46 @@ async def test_with_a_secret_known_code_cannot_be_looked_for(start: Callable[...
     await client.flushall()
     await start().judge(batch(0))
     assert not names & {name async for name in client.scan_iter()}
+
+
+@contextlib.asynccontextmanager
+async def delayed(url: str, delay_s: float) -> AsyncIterator[str]:
+    """A way to the same Redis on which every answer is late; the database's name stays."""
+    address, _, database = url.removeprefix("redis://").rpartition("/")
+    host, port = address.split(":")
+
+    async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, pause_s: float) -> None:
+        with contextlib.suppress(OSError), contextlib.closing(sink):
+            while chunk := await source.read(1 << 16):
+                await asyncio.sleep(pause_s)
+                sink.write(chunk)
+                await sink.drain()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        behind, before = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(pump(reader, before, 0.0), pump(behind, writer, delay_s))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/{database}"
+
+
+async def test_a_redis_that_is_slow_is_left_alone(start: Callable[..., Process], own_redis: str):
+    """Every answer takes twice the limit: a few calls wait for it in vain, and the others ask nothing."""
+    before = REDIS_FAILURES.labels("slow")._value.get()
+    async with delayed(own_redis, 0.1) as url:
+        process = Process(url, timeout_ms=50)
+        try:
+            for number in range(10):
+                assert right(await process.judge(batch(number)), batch(number))
+            runs = process.sandbox.runs
+            for number in range(10):
+                assert right(await process.judge(batch(number)), batch(number))
+            assert process.sandbox.runs == runs, "memory knows them"
+            assert REDIS_AVAILABLE._value.get() == 0
+            assert 0 < REDIS_FAILURES.labels("slow")._value.get() - before < 10
+        finally:
+            await process.close()
+    assert right(await start().judge(batch(0)), batch(0))
 
 
 class TestAnswerKnown:

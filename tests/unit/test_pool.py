@@ -433,6 +433,20 @@ async def test_closing_lets_a_job_end_and_leaves_nothing(make_pool: Any, world: 
     assert not world.there
 
 
+async def test_closing_ends_who_waits_for_a_change_that_comes_at_that_moment(make_pool: Any, world: World):
+    """Nothing may be started any more, or it would be removed and started again for as long as somebody waits."""
+    pool = await make_pool(("c",), cap=1)
+    async with asyncio.timeout(LIMIT_S), pool.acquire("c"):
+        waiting = asyncio.create_task(pool._take("python"))
+        await eventually(lambda: bool(pool._changed._waiters))
+        begun = len(world.begun)
+        pool._changed.fire()
+        await pool.close()
+        with pytest.raises(PoolExhaustedError, match="closed"):
+            await waiting
+        assert len(world.begun) == begun
+
+
 async def test_random_load_keeps_count(make_pool: Any, world: World):
     pool = await make_pool(cap=4)
 

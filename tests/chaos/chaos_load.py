@@ -7,6 +7,7 @@ cache of another; what they print is computed here as well, so the verdicts are 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import time
@@ -115,7 +116,10 @@ class Load:
         await self._producer.start()
 
     async def stop(self) -> None:
-        await self._producer.stop()
+        # What is not confirmed by now is not waited for.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SEND_LIMIT_S):
+                await self._producer.stop()
 
     def batch(self, seconds: float | None = None, *, tests: int | None = None) -> Batch:
         """A batch that takes so many seconds; without them, as the distribution has it."""

@@ -247,7 +247,7 @@ class Settings(BaseSettings):
     drain_timeout_s: float = Field(10.0, gt=0, description="for work in progress at a shutdown")
     # Unset, it is what may lie between two commits in the worst case: evalx/agents/standstill.py has the sum.
     standstill_grace_s: float | None = Field(
-        None, ge=1, description="without a commit, beyond what is in flight, until a worker ends; unset = 137"
+        None, ge=1, description="without a commit, beyond what is in flight, until a worker ends; unset = 142"
     )
 
     # The gateway

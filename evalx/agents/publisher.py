@@ -16,7 +16,7 @@ from evalx.agents.outlet import Headers, Outlet, ThreadedOutlet
 from evalx.agents.records import Record
 from evalx.agents.topics import TopicAdmin
 from evalx.errors import EvalxError, JudgeFaultError, RejectedError, ServiceUnavailableError
-from evalx.messages import Result, encode_fitting
+from evalx.messages import PLACE_HEADER, Result, encode_fitting
 from evalx.metrics import DEAD_LETTERS
 from evalx.settings import Settings
 
@@ -173,6 +173,7 @@ class Publisher:
             ("ce_type", b"evalx.result.v1"),
             ("ce_source", f"/evalx/workers/{self._worker}".encode()),
             ("ce_time", datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()),
+            (PLACE_HEADER, f"{record.partition_number}:{record.offset}".encode()),
         ]
         if (trace := record.header("traceparent")) is not None and _TRACEPARENT.fullmatch(trace):
             headers.append(("traceparent", trace))

@@ -151,7 +151,7 @@ async def _through_kafka(
         sent = await client.submit(submission, lane=lane)
         progress.say(f"waiting for {submission.id} in lane {lane}, partition {sent.partition}")
         try:
-            return await sent.result(timeout)
+            return await sent.outcome(timeout)
         except ResultTimeoutError as error:
             raise ServiceUnavailableError(
                 "a worker", settings.kafka_bootstrap, f"{error}; is one running? Start one with `evalx worker`"

@@ -84,7 +84,7 @@ async def _judge(
     results: dict[str, Result] = {}
     async with Client(settings) as client:
         progress.say("judging the samples")
-        async for result in client.judge_many(submissions, lane=lane, timeout=timeout):
+        async for result in client.judge_all(submissions, lane=lane, timeout=timeout):
             results[result.id] = result
             progress.step()
     return [results[submission.id] for submission in submissions]

@@ -15,6 +15,7 @@ from evalx.messages.decode import (
 )
 from evalx.messages.fit import encode_fitting, fit_result
 from evalx.messages.result import (
+    PLACE_HEADER,
     CompileReport,
     Encoding,
     ErrorInfo,
@@ -47,6 +48,7 @@ from evalx.messages.submission import (
 
 __all__ = [
     "LARGEST_LIMITS",
+    "PLACE_HEADER",
     "CacheMode",
     "Checker",
     "CheckerKind",

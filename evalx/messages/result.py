@@ -17,6 +17,9 @@ Status: TypeAlias = Literal["judged", "compile_error", "rejected", "judge_error"
 Source: TypeAlias = Literal["executed", "result_cache", "joined"]
 Encoding: TypeAlias = Literal["utf-8", "base64"]
 
+#: The header of a result that names the record which it answers, PARTITION:OFFSET of the submissions.
+PLACE_HEADER = "evalx-submission"
+
 _Milliseconds: TypeAlias = Annotated[float, Meta(ge=0)]
 
 

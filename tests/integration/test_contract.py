@@ -310,6 +310,9 @@ async def test_headers(topics: Topics, worker: Worker):
     (submission_id,) = await topics.submit(submission())
     headers = (await topics.published(submission_id)).headers
     text = {name: value.decode() for name, value in headers.items()}
+    partition, _, offset = text.pop("evalx-submission").partition(":")
+    assert int(partition) in LANES["normal"]
+    assert await topics.end(int(partition)) == int(offset) + 1
     moment = datetime.fromisoformat(text.pop("ce_time"))
     assert abs(datetime.now(UTC) - moment) < timedelta(minutes=5)
     assert worker.name in text.pop("ce_source")

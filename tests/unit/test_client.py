@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import gc
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
 from evalx.client import Client
-from evalx.errors import ConfigurationError, RejectedError, ResultTimeoutError, ServiceUnavailableError
+from evalx.client import bulk as bulk_module
+from evalx.client.bulk import Room
+from evalx.client.seen import SeenIds
+from evalx.errors import (
+    ClientStateError,
+    ConfigurationError,
+    DeadLetterError,
+    EvalxError,
+    MessageTooLargeError,
+    RejectedError,
+    ResultTimeoutError,
+    ServiceUnavailableError,
+    UsageError,
+)
 from evalx.languages import Registry
-from evalx.messages import Result, Submission, TestCase, decode_submission, encode_result
+from evalx.messages import (
+    PLACE_HEADER,
+    ErrorInfo,
+    LanguageRule,
+    Result,
+    Rules,
+    Submission,
+    TestCase,
+    decode_submission,
+    encode_result,
+)
 from evalx.settings import Settings
 from evalx.verdicts import Verdict
 
@@ -24,24 +49,56 @@ def make(submission_id: str = "s-1") -> Submission:
     return Submission(id=submission_id, language="python", code="", tests=(TestCase(stdin="1"), TestCase(stdin="2")))
 
 
-class Loopback(Client):
-    """A client whose broker is a list."""
+def make_with(**fields: Any) -> Submission:
+    return msgspec.structs.replace(make(), **fields)
 
-    def __init__(self) -> None:
-        super().__init__(Settings())
+
+class Loopback(Client):
+    """A client whose broker is a list. ``refusal`` is what it answers instead; ``gate`` holds its confirmations."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(Settings(**settings))
         self.produced: list[tuple[str, int, bytes]] = []
+        self.headers: list[dict[str, bytes]] = []
+        self.refusal: Exception | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     async def _connect(self) -> None:
         pass
 
-    async def _produce(self, submission_id: str, partition: int, value: bytes) -> None:
+    async def _produce(
+        self, submission_id: str, partition: int, value: bytes, headers: list[tuple[str, bytes]]
+    ) -> tuple[int, int]:
+        if self.refusal is not None:
+            raise self.refusal
         self.produced.append((submission_id, partition, value))
+        self.headers.append(dict(headers))
+        offset = len(self.produced) - 1
+        await self.gate.wait()
+        return partition, offset
 
-    def answer(self, submission_id: str, attempt: int = 1) -> None:
-        result = Result(
-            id=submission_id, status="judged", verdict=Verdict.OK, lane="normal", worker="w", attempt=attempt
-        )
-        self._take(submission_id.encode(), encode_result(result))
+    def answer(self, submission_id: str, attempt: int = 1, place: tuple[int, int] | None = None, **fields: Any) -> None:
+        given = {"status": "judged", "verdict": Verdict.OK, **fields}
+        result = Result(id=submission_id, lane="normal", worker="w", attempt=attempt, **given)
+        self.read(submission_id.encode(), encode_result(result), place)
+
+    def reject(self, submission_id: str, place: tuple[int, int] | None = None) -> None:
+        error = ErrorInfo("conflict", "used before", "id")
+        self.answer(submission_id, place=place, status="rejected", verdict=None, error=error)
+
+    def read(self, key: bytes | None, value: bytes | None, place: tuple[int, int] | None = None) -> None:
+        headers = [] if place is None else [(PLACE_HEADER, b"%d:%d" % place)]
+        self._waiting.take(SimpleNamespace(key=key, value=value, headers=headers))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the others have their turns."""
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never came true")
 
 
 @pytest.fixture
@@ -83,13 +140,149 @@ async def test_an_id_that_no_result_could_carry_is_refused(client: Loopback, wro
     assert client.produced == []
 
 
+@pytest.mark.parametrize(
+    ("wrong", "code", "field"),
+    [
+        ({"id": "s-1"}, "wrong_type", None),
+        (make_with(language="cobol"), "unknown_language", "language"),
+        (make_with(version="1"), "unknown_version", "version"),
+        (make_with(tests=()), "invalid_value", "tests"),
+        (make_with(tests=({"stdin": "1"}, {"input": "2"})), "unknown_field", "tests[1].input"),
+        (make_with(tests=(TestCase(stdin=b"1"),)), "wrong_type", "tests[0].stdin"),
+        (make_with(code=b"print(1)"), "wrong_type", "code"),
+        (make_with(code=object()), "wrong_type", None),
+        (make_with(code="\ud800"), "wrong_type", None),
+        (make_with(code="x" * (256 * 1024 + 1)), "code_too_large", "code"),
+        (make_with(metadata={"k": "v" * 5000}), "metadata_too_large", "metadata"),
+    ],
+)
+async def test_what_a_worker_would_reject_is_not_sent(client: Loopback, wrong: Any, code: str, field: str | None):
+    for send in (client.submit, client.judge):
+        with pytest.raises(RejectedError) as caught:
+            await send(wrong)
+        assert (caught.value.code, caught.value.field) == (code, field)
+    assert client.produced == []
+    assert len(client._waiting) == 0
+
+
+async def test_rules_of_the_workers_may_be_given():
+    rules = Rules(languages={"cobol": LanguageRule("85", ("85",))})
+    client = Loopback()
+    client._rules = rules
+    async with client:
+        await client.submit(make_with(language="cobol"))
+    assert len(client.produced) == 1
+
+
+async def test_what_kafka_does_not_take_is_not_sent():
+    async with Loopback(max_message_bytes=1 << 20) as client:
+        with pytest.raises(MessageTooLargeError, match="fewer or smaller tests") as caught:
+            await client.submit(make_with(tests=(TestCase(stdin="x" * (1 << 20)),)))
+        assert client.produced == []
+    assert caught.value.size > caught.value.most
+    assert isinstance(caught.value, RejectedError)
+
+
+async def test_progress_is_asked_for_with_a_header(client: Loopback):
+    await client.submit(make("s-1"))
+    await client.submit(make("s-2"), progress=True)
+    assert [headers.get("evalx-progress") for headers in client.headers] == [None, b"1"]
+
+
 async def test_a_result_reaches_everyone_who_waits_for_its_id(client: Loopback):
     first, second, other = [await client.submit(make(name)) for name in ("s-1", "s-1", "s-2")]
     client.answer("s-1")
     assert (await first.result(1)).id == (await second.result(1)).id == "s-1"
-    with pytest.raises(ResultTimeoutError, match=r"no result for s-2 within 0\.01 s"):
+    with pytest.raises(ResultTimeoutError, match=r"no result for s-2 within 0\.01 s") as caught:
         await other.result(0.01)
-    assert client._waiting == {}
+    assert caught.value.place == ("evalx.submissions", other.partition, 2)
+    client.answer("s-2")
+    assert (await other.result(1)).id == "s-2", "who has waited in vain may wait again"
+
+
+async def test_a_result_is_the_answer_to_the_record_that_it_names(client: Loopback):
+    """Without this, the one of two whose content was refused would take the other's verdict for its own."""
+    sent = await client.submit(make())
+    client.answer("s-1", place=(sent.partition, 99))
+    client.reject("s-1", place=(sent.partition, 0))
+    assert (await sent.outcome(1)).status == "rejected"
+
+
+async def test_a_result_may_be_read_before_the_confirmation(client: Loopback):
+    client.gate.clear()
+    task = asyncio.create_task(client.judge(make(), timeout=5))
+    await until(lambda: len(client.produced) == 1)
+    client.reject("s-1", place=(6, 99))
+    client.answer("s-1", place=(6, 0))
+    client.gate.set()
+    assert (await task).verdict is Verdict.OK
+
+
+async def test_one_id_with_two_contents_is_refused_while_it_is_under_way(client: Loopback):
+    sent = await client.submit(make())
+    with pytest.raises(RejectedError, match="under way with other content") as caught:
+        await client.submit(make_with(code="other"))
+    assert caught.value.code == "conflict"
+    sent.forget()
+    await client.submit(make_with(code="other"))
+
+
+async def test_a_dead_letter_is_an_error_with_its_code_and_reason(client: Loopback):
+    task = asyncio.create_task(client.judge(make(), timeout=5))
+    await until(lambda: len(client.produced) == 1)
+    client.reject("s-1")
+    with pytest.raises(DeadLetterError) as caught:
+        await task
+    error = caught.value
+    assert (error.id, error.code, error.reason, error.field) == ("s-1", "conflict", "used before", "id")
+    assert error.result.status == "rejected"
+
+
+async def test_a_fault_of_ours_is_one_too(client: Loopback):
+    sent = await client.submit(make())
+    client.answer("s-1", status="judge_error", verdict=Verdict.JE, error=ErrorInfo("poison", "3 deaths"))
+    with pytest.raises(DeadLetterError, match=r"s-1 was not judged: 3 deaths \(poison\)"):
+        await sent.result(1)
+    assert (await sent.outcome(1)).verdict is Verdict.JE
+
+
+async def test_a_compile_error_is_a_verdict(client: Loopback):
+    sent = await client.submit(make())
+    client.answer("s-1", status="compile_error", verdict=Verdict.CE)
+    assert (await sent.result(1)).verdict is Verdict.CE
+
+
+async def test_a_timeout_before_the_confirmation_says_so(client: Loopback):
+    client.gate.clear()
+    with pytest.raises(ResultTimeoutError, match="the broker has not confirmed it") as caught:
+        await client.judge(make(), timeout=0.01)
+    assert not caught.value.confirmed
+    assert len(client._waiting) == 0
+
+
+async def test_a_broker_that_is_away(client: Loopback):
+    client.refusal = ServiceUnavailableError("Kafka", "here", "why")
+    with pytest.raises(ServiceUnavailableError):
+        await client.judge(make())
+    assert len(client._waiting) == 0
+
+
+async def test_who_is_cancelled_leaves_nothing_behind(client: Loopback):
+    tasks = [asyncio.create_task(client.judge(make(f"s-{number}"))) for number in range(3)]
+    await until(lambda: len(client.produced) == 3)
+    assert len(client._waiting) == 3
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert all(task.cancelled() for task in tasks)
+    assert len(client._waiting) == 0
+
+
+async def test_who_drops_what_was_sent_leaves_nothing_behind(client: Loopback):
+    for number in range(100):
+        await client.submit(make(f"s-{number}"))
+    gc.collect()
+    assert len(client._waiting) == 0
 
 
 async def test_a_repeat_is_not_noticed(client: Loopback):
@@ -98,73 +291,244 @@ async def test_a_repeat_is_not_noticed(client: Loopback):
     client.answer("s-1", attempt=2)
     assert (await sent.result(1)).attempt == 1
     client.answer("s-1", attempt=3)
+    assert (await sent.result(1)).attempt == 1
 
 
 async def test_results_of_others_and_damaged_ones_are_passed_over(client: Loopback):
     sent = await client.submit(make())
-    client._take(None, None)
-    client._take(b"\xff", b"{}")
-    client._take(b"s-other", b"not looked at")
-    client._take(b"s-1", b"not json")
+    client.read(None, None)
+    client.read(b"\xff", b"{}")
+    client.read(b"s-other", b"not looked at")
+    client.read(b"s-1", b"not json")
+    client.read(b"s-1", b"\xff")
     client.answer("s-1")
     assert (await sent.result(1)).id == "s-1"
 
 
-async def test_many_are_judged_and_repeated_ids_once(client: Loopback):
-    async def worker() -> None:
-        answered = 0
-        while answered < 50:
-            await asyncio.sleep(0)
-            for submission_id, _, _ in reversed(client.produced[answered:]):
-                client.answer(submission_id)
-                client.answer(submission_id)
-                answered += 1
+# --- many
 
-    work = asyncio.create_task(worker())
+
+async def answer_all(client: Loopback, count: int, most: int | None = None) -> None:
+    """Answers what is produced, one at a time."""
+    answered = 0
+    while answered < count:
+        await asyncio.sleep(0)
+        assert most is None or len(client.produced) - answered <= most
+        if answered < len(client.produced):
+            client.answer(client.produced[answered][0])
+            client.answer(client.produced[answered][0])
+            answered += 1
+
+
+async def test_many_are_judged_and_repeated_ids_once(client: Loopback):
+    work = asyncio.create_task(answer_all(client, 50))
     submissions = [make(f"s-{number % 50}") for number in range(100)]
-    results = [result.id async for result in client.judge_many(submissions, timeout=5)]
+    results = [result.id async for result in client.judge_all(submissions, timeout=5)]
     assert sorted(results) == sorted({submission.id for submission in submissions})
     await work
+    assert len(client._waiting) == len(client._bulks) == 0
 
 
-async def test_more_than_the_window_are_judged_without_all_being_under_way(
-    client: Loopback, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("evalx.client.WINDOW", 3)
-    seen = 0
-    iterator = client.judge_many((make(f"s-{number}") for number in range(10)), timeout=5)
+@pytest.mark.parametrize("at_most", [1, 3])
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_never_more_than_so_many_are_under_way(client: Loopback, at_most: int, is_async: bool):
+    pulled = 0
 
-    async def worker() -> None:
-        answered = 0
-        while answered < 10:
+    def source() -> Iterator[Submission]:
+        nonlocal pulled
+        for number in range(20):
+            pulled += 1
+            yield make(f"s-{number}")
+
+    async def async_source() -> AsyncIterator[Submission]:
+        for submission in source():
             await asyncio.sleep(0)
-            assert len(client.produced) - answered <= 3
-            if answered < len(client.produced):
-                client.answer(client.produced[answered][0])
-                answered += 1
+            yield submission
 
-    work = asyncio.create_task(worker())
-    async for _ in iterator:
-        seen += 1
+    work = asyncio.create_task(answer_all(client, 20, at_most))
+    taken = 0
+    async for _ in client.judge_all(async_source() if is_async else source(), timeout=5, at_most=at_most):
+        taken += 1
+        # Who takes his time is not overrun: the source waits.
+        await asyncio.sleep(0.001)
+        assert pulled - taken <= at_most
     await work
-    assert seen == 10
+    assert taken == 20
+
+
+async def test_results_come_while_the_source_has_nothing(client: Loopback):
+    async def source() -> AsyncIterator[Submission]:
+        yield make("s-0")
+        await first_taken.wait()
+        yield make("s-1")
+
+    first_taken = asyncio.Event()
+    work = asyncio.create_task(answer_all(client, 2))
+    async for _ in client.judge_all(source(), timeout=5):
+        first_taken.set()
+    await work
+
+
+async def test_what_is_not_sent_is_yielded_as_rejected(client: Loopback):
+    work = asyncio.create_task(answer_all(client, 1))
+    submissions = [make("a b"), make_with(language="cobol"), make("s-2"), make("s-2"), make_with(id="s-2", code="x")]
+    results = [result async for result in client.judge_all(submissions, timeout=5)]
+    await work
+    codes = [(one.id, one.status, one.error.code if one.error else None) for one in results]
+    assert sorted(codes, key=str) == [
+        ("a b", "rejected", "invalid_value"),
+        ("s-1", "rejected", "unknown_language"),
+        ("s-2", "judged", None),
+        ("s-2", "rejected", "conflict"),
+    ]
+
+
+async def test_a_dead_letter_among_many_ends_nothing(client: Loopback):
+    iterator = client.judge_all([make("s-0"), make("s-1")], timeout=5)
+    first = asyncio.create_task(anext(iterator))
+    await until(lambda: len(client.produced) == 2)
+    client.reject("s-0")
+    client.answer("s-1")
+    assert [(await first).status, *[one.status async for one in iterator]] == ["rejected", "judged"]
+
+
+async def test_the_sources_own_error_ends_it(client: Loopback):
+    def source() -> Iterator[Submission]:
+        yield make("s-0")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        async for _ in client.judge_all(source(), timeout=5):
+            pass
+    assert len(client._waiting) == len(client._bulks) == 0
+
+
+async def test_a_timeout_ends_it(client: Loopback):
+    with pytest.raises(ResultTimeoutError, match="s-0"):
+        async for _ in client.judge_all([make("s-0")], timeout=0.01):
+            pass
 
 
 async def test_an_iteration_that_is_left_early_leaves_nothing_behind(client: Loopback):
-    iterator: Any = client.judge_many((make(f"s-{number}") for number in range(5)), timeout=5)
+    iterator: Any = client.judge_all((make(f"s-{number}") for number in range(5)), timeout=5)
     first = asyncio.create_task(anext(iterator))
-    await asyncio.sleep(0.01)
+    await until(lambda: len(client.produced) == 5)
     client.answer("s-0")
     assert (await first).id == "s-0"
     await iterator.aclose()
-    assert client._waiting == {}
+    assert len(client._waiting) == len(client._bulks) == 0
 
 
-async def test_who_waits_when_the_client_is_closed_is_told():
+async def test_a_client_that_is_closed_ends_it():
+    async def endless() -> AsyncIterator[Submission]:
+        yield make("s-0")
+        await asyncio.Event().wait()
+
+    client = Loopback()
+    async with client:
+        iterator = client.judge_all(endless())
+        first = asyncio.create_task(anext(iterator))
+        await until(lambda: len(client.produced) == 1)
+        client.answer("s-0")
+        await first
+    with pytest.raises(ClientStateError, match="before all results came"):
+        await anext(iterator)
+
+
+async def test_submissions_that_are_not_confirmed_are_held_in_bounded_memory(
+    client: Loopback, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(bulk_module, "UNCONFIRMED_BYTES", 1000)
+    client.gate.clear()
+    iterator: Any = client.judge_all([make_with(id=f"s-{number}", code="x" * 600) for number in range(5)], timeout=5)
+    first = asyncio.create_task(anext(iterator))
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert len(client.produced) == 1, "a second one does not fit"
+    client.gate.set()
+    await until(lambda: len(client.produced) == 5)
+    client.answer("s-3")
+    assert (await first).id == "s-3"
+    await iterator.aclose()
+
+
+async def test_what_is_larger_than_the_room_gets_it_alone():
+    room = Room(10)
+    await room.take(100)
+    second = asyncio.create_task(room.take(1))
+    await asyncio.sleep(0)
+    assert not second.done()
+    room.give(100)
+    await second
+
+
+def test_as_many_ids_are_remembered_as_there_is_room_for():
+    seen = SeenIds(2)
+    assert [seen.add(one) for one in ("a", "b", "a", "c", "a", "b")] == [None, None, b"", None, b"", None]
+    assert len(seen) == 2
+    assert seen.add("x", b"1") is None
+    assert seen.add("x", b"2") == b"1"
+
+
+# --- held wrongly
+
+
+async def test_without_async_with():
+    client = Loopback()
+    for call in (client.submit(make()), client.judge(make()), anext(client.judge_all([])), anext(client.results())):
+        with pytest.raises(ClientStateError, match="use it inside of `async with"):
+            await call
+
+
+async def test_after_it_was_closed():
     client = Loopback()
     async with client:
         sent = await client.submit(make())
-    with pytest.raises(ServiceUnavailableError, match="the client was closed"):
+    with pytest.raises(ClientStateError, match="closed before the result came"):
         await sent.result(1)
-    with pytest.raises(ServiceUnavailableError):
+    for call in (client.submit(make()), client.judge(make()), anext(client.judge_all([])), anext(client.results())):
+        with pytest.raises(ClientStateError, match="was closed"):
+            await call
+    with pytest.raises(ClientStateError, match="entered once"):
+        async with client:
+            pass
+
+
+async def test_in_another_loop(client: Loopback):
+    with pytest.raises(ClientStateError, match="another event loop"):
+        await asyncio.to_thread(lambda: asyncio.run(client.submit(make())))
+
+
+async def test_wrong_arguments(client: Loopback):
+    with pytest.raises(ConfigurationError, match="no lane 'urgent'"):
+        await client.judge(make(), lane="urgent")
+    with pytest.raises(ConfigurationError, match="no lane 'urgent'"):
+        await anext(client.judge_all([make()], lane="urgent"))
+    with pytest.raises(UsageError, match="1 or more"):
+        await anext(client.judge_all([make()], at_most=0))
+    with pytest.raises(ConfigurationError, match="bootstrap="):
+        Client("localhost:9092")  # type: ignore[arg-type]
+    assert len(client._waiting) == 0
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), ZeroDivisionError("gone")])
+async def test_a_reader_that_dies_is_told_to_those_who_wait(client: Loopback, error: Exception):
+    class Broken:
+        def __aiter__(self) -> Broken:
+            return self
+
+        async def __anext__(self) -> Any:
+            raise error
+
+    sent = await client.submit(make())
+    await client._read(Broken())
+    with pytest.raises(EvalxError, match="gone"):
+        await sent.result(1)
+    with pytest.raises(EvalxError, match="gone"):
         await client.submit(make())
+
+
+async def test_no_broker_is_one_clear_error():
+    with pytest.raises(ServiceUnavailableError, match="is it running"):
+        async with Client(bootstrap="127.0.0.1:1"):
+            pass

@@ -181,6 +181,7 @@ class Settings(BaseSettings):
         ge=1,
         description="submissions in progress at one time; unset = 4 x cpu_slots",
     )
+    priorities: bool = Field(True, description="judge higher lanes first; false = all lanes take turns")
     buffer_max_count: int = Field(
         2000, ge=1, description="submissions that wait in a worker before it holds Kafka back"
     )
@@ -218,6 +219,7 @@ class Settings(BaseSettings):
     pool_scale_down_threshold: int = Field(
         10, ge=0, le=99, validation_alias=_original("POOL_SCALE_DOWN_THRESHOLD"), description="per cent in use: remove"
     )
+    elastic_pool: bool = Field(True, description="let the pool follow the load; false = add only for who waits, keep")
     container_max_batches: int = Field(1000, ge=1, description="batches after which a container is retired")
     fork_server: bool = Field(True, description="start a native program once for all its tests, where that is possible")
     warm_interpreters: bool = Field(True, description="fork tests from an interpreter that is started once a container")

@@ -107,7 +107,7 @@ class Lane(Generic[ItemT]):
 
 
 class Lanes(Generic[ItemT]):
-    """Bounded queues by priority, highest first."""
+    """Bounded queues by priority, highest first; without ``priorities`` all that have work take turns."""
 
     def __init__(
         self,
@@ -117,7 +117,9 @@ class Lanes(Generic[ItemT]):
         *,
         max_count: int,
         max_bytes: int,
+        priorities: bool = True,
     ) -> None:
+        self._priorities = priorities
         self._lanes = {name: Lane[ItemT](name) for name in names}
         self._lane_of = lane_of
         self._flow = flow
@@ -182,7 +184,7 @@ class Lanes(Generic[ItemT]):
 
     def rank(self, name: str) -> int:
         """The place of a lane in the order of priority, 0 = highest."""
-        return list(self._lanes).index(name)
+        return list(self._lanes).index(name) if self._priorities else 0
 
     def _lane(self, item: ItemT) -> Lane[ItemT]:
         return self._lanes[self._lane_of(item.partition)]
@@ -204,7 +206,8 @@ class Lanes(Generic[ItemT]):
         if not busy:
             return None
         # When several are due at once they take turns: the first begins that much earlier, so that the last is in time.
-        starving = [lane for lane in busy if lane.passed_over >= GRANTS_PER_TURN - max(1, len(busy) - 1)]
+        most = GRANTS_PER_TURN if self._priorities else 1
+        starving = [lane for lane in busy if lane.passed_over >= most - max(1, len(busy) - 1)]
         chosen = max(starving, key=lambda lane: lane.passed_over) if starving else busy[0]
         for lane in busy:
             lane.passed_over += 1

@@ -124,6 +124,7 @@ class Worker:
             self._flow,
             max_count=settings.buffer_max_count,
             max_bytes=settings.buffer_max_bytes,
+            priorities=settings.priorities,
         )
         claims = Claims(self._keeper, prefix=settings.topic_prefix, ttl_s=settings.result_cache_ttl_s, hashes=hashes)
         self._pulse = Pulse()

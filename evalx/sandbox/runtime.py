@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 import aiodocker
@@ -73,8 +74,9 @@ def pool_limits(settings: Settings, warm: Collection[str]) -> PoolLimits:
     bounds = Bounds(
         floor=min(floor, settings.container_cap) if warm else 0,
         useful=settings.cpu_slots,
-        scale_up=settings.pool_scale_up_threshold / 100,
-        scale_down=settings.pool_scale_down_threshold / 100,
+        # Thresholds that no utilisation reaches: then targets move for those who wait, and for nothing else.
+        scale_up=settings.pool_scale_up_threshold / 100 if settings.elastic_pool else math.inf,
+        scale_down=settings.pool_scale_down_threshold / 100 if settings.elastic_pool else -math.inf,
     )
     return PoolLimits(cap=settings.container_cap, max_jobs_per_container=settings.container_max_batches, bounds=bounds)
 

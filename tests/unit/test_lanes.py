@@ -47,6 +47,15 @@ async def test_within_a_lane_first_in_first_out():
     assert [item.number for item in await take_all(lanes)] == list(range(5))
 
 
+async def test_without_priorities_lanes_take_turns():
+    names = ("high", "normal", "low")
+    lanes = Lanes[Item](names, LANE_OF.__getitem__, FakeFlow(), max_count=9, max_bytes=9, priorities=False)
+    for partition in ("l0", "l1", "h0", "h1", "n0"):
+        lanes.put(Item(partition))
+    assert [item.partition for item in await take_all(lanes)] == ["h0", "n0", "l0", "h1", "l1"]
+    assert [lanes.rank(name) for name in names] == [0, 0, 0]
+
+
 async def test_a_lower_lane_gets_one_grant_in_ten():
     lanes, _ = make()
     for number in range(300):

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import typer
 
 from evalx.cli import show
 from evalx.cli.local import judge_locally
 from evalx.cli.progress import Progress
-from evalx.cli.running import EXIT_FAULT, EXIT_NOT_ACCEPTED, EXIT_OK, EXIT_USAGE, be_quiet, load_settings, run
+from evalx.cli.running import EXIT_FAULT, EXIT_NOT_ACCEPTED, EXIT_OK, EXIT_USAGE, be_quiet, complain, load_settings, run
 from evalx.client import Client
+from evalx.client.prepared import RECORD_OVERHEAD_BYTES
 from evalx.errors import ResultTimeoutError, ServiceUnavailableError, UsageError
 from evalx.languages import Registry
-from evalx.messages import Result, Submission, encode_result
-from evalx.problems import load_tests, make_submission, parse_size
+from evalx.messages import Result, Submission, encode_result, encode_submission
+from evalx.problems import load_package, load_tests, make_submission, parse_size, too_large
 from evalx.settings import Settings
 from evalx.verdicts import PASSED, Verdict
 
@@ -27,7 +28,17 @@ _Source: TypeAlias = Annotated[
     Path, typer.Argument(help="The program's source file.", exists=True, dir_okay=False, show_default=False)
 ]
 _Tests: TypeAlias = Annotated[
-    Path, typer.Option("--tests", help="Directory of tests: NAME.in, with NAME.ans to compare.", metavar="DIR")
+    Path | None, typer.Option("--tests", help="Directory of tests: NAME.in, with NAME.ans to compare.", metavar="DIR")
+]
+_Problem: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--problem", help="Instead: a Kattis/ICPC problem package, with its limits and comparison.", metavar="DIR"
+    ),
+]
+_Only: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--only", help="Of a package: tests with such ids, as 'secret/0*'; repeatable.", metavar="PATTERN"),
 ]
 _Language: TypeAlias = Annotated[
     str | None, typer.Option("--language", help="Such as cpp; unset = from the file's extension.", metavar="NAME")
@@ -36,8 +47,12 @@ _Version: TypeAlias = Annotated[
     str | None, typer.Option("--version", help="Such as 20; unset = the language's default.", metavar="VERSION")
 ]
 _Checker: TypeAlias = Annotated[
-    str, typer.Option("--checker", help="How outputs are compared: exact, lines, tokens, floats.")
+    str | None,
+    typer.Option(
+        "--checker", help="How outputs are compared: exact, lines, tokens, floats; unset = lines, or the package's own."
+    ),
 ]
+_IgnoreCase: TypeAlias = Annotated[bool, typer.Option("--ignore-case", help="Of tokens and floats.")]
 _AbsTol: TypeAlias = Annotated[float | None, typer.Option("--abs-tol", help="Of floats: absolute.", min=0)]
 _RelTol: TypeAlias = Annotated[float | None, typer.Option("--rel-tol", help="Of floats: relative.", min=0)]
 _CpuTime: TypeAlias = Annotated[int | None, typer.Option("--cpu-time-ms", help="CPU time of a test.", min=1)]
@@ -63,12 +78,15 @@ def register(app: typer.Typer) -> None:
 
 def judge(
     source: _Source,
-    tests: _Tests,
+    tests: _Tests = None,
+    problem: _Problem = None,
+    only: _Only = None,
     language: _Language = None,
     version: _Version = None,
-    checker: _Checker = "lines",
+    checker: _Checker = None,
     abs_tol: _AbsTol = None,
     rel_tol: _RelTol = None,
+    ignore_case: _IgnoreCase = False,
     cpu_time_ms: _CpuTime = None,
     wall_time_ms: _WallTime = None,
     memory: _Memory = None,
@@ -86,11 +104,11 @@ def judge(
     submission = _submission(
         settings,
         source,
-        tests,
+        _Exercise(tests, problem, tuple(only or ())),
         id=f"judge-{secrets.token_hex(4)}",
         language=language,
         version=version,
-        checker=_checker(checker, abs_tol, rel_tol),
+        checker=_checker(checker, abs_tol, rel_tol, ignore_case),
         limits=_limits(cpu_time_ms, wall_time_ms, memory, output, processes),
         stop_on_failure=stop_on_failure,
     )
@@ -101,7 +119,9 @@ def judge(
 
 def submit(
     source: _Source,
-    tests: _Tests,
+    tests: _Tests = None,
+    problem: _Problem = None,
+    only: _Only = None,
     priority: Annotated[str, typer.Option("--priority", help="The lane: high, normal or low.")] = "normal",
     submission_id: Annotated[
         str | None, typer.Option("--id", help="The idempotency key; unset = a new one.", metavar="ID")
@@ -109,9 +129,10 @@ def submit(
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait.", min=0.1)] = SUBMIT_TIMEOUT_S,
     language: _Language = None,
     version: _Version = None,
-    checker: _Checker = "lines",
+    checker: _Checker = None,
     abs_tol: _AbsTol = None,
     rel_tol: _RelTol = None,
+    ignore_case: _IgnoreCase = False,
     cpu_time_ms: _CpuTime = None,
     wall_time_ms: _WallTime = None,
     memory: _Memory = None,
@@ -131,11 +152,11 @@ def submit(
     submission = _submission(
         settings,
         source,
-        tests,
+        _Exercise(tests, problem, tuple(only or ())),
         id=submission_id or f"submit-{secrets.token_hex(8)}",
         language=language,
         version=version,
-        checker=_checker(checker, abs_tol, rel_tol),
+        checker=_checker(checker, abs_tol, rel_tol, ignore_case),
         limits=_limits(cpu_time_ms, wall_time_ms, memory, output, processes),
         stop_on_failure=stop_on_failure,
     )
@@ -158,14 +179,53 @@ async def _through_kafka(
             ) from error
 
 
-def _submission(settings: Settings, source: Path, tests: Path, **fields: Any) -> Submission:
+class _Exercise(NamedTuple):
+    """Where the tests are: either of two, and which of a package's."""
+
+    tests: Path | None
+    problem: Path | None
+    only: tuple[str, ...]
+
+
+def _submission(
+    settings: Settings,
+    source: Path,
+    exercise: _Exercise,
+    *,
+    limits: dict[str, int | None],
+    checker: dict[str, Any] | None,
+    **fields: Any,
+) -> Submission:
     registry = Registry.load()
-    return make_submission(source, load_tests(tests), registry, registry.rules(settings), **fields)
+    rules = registry.rules(settings)
+    if (exercise.tests is None) == (exercise.problem is None):
+        raise UsageError("give the tests, either with --tests DIR or as a problem package with --problem DIR")
+    if exercise.tests is not None:
+        if exercise.only:
+            raise UsageError("--only is for --problem")
+        tests = load_tests(exercise.tests)
+        return make_submission(source, tests, registry, rules, limits=limits, checker=checker, **fields)
+    assert exercise.problem is not None
+    package = load_package(exercise.problem, settings, only=exercise.only, checker=checker)
+    for note in package.notes:
+        complain(note)
+    limits = {**package.limits, **{name: value for name, value in limits.items() if value is not None}}
+    # Outputs of tests that pass are not shown, and a package's may be large.
+    fields |= {"limits": limits, "checker": package.checker, "return_output": "on_failure"}
+    submission = make_submission(source, package.tests, registry, rules, **fields)
+    if (size := len(encode_submission(submission)) + RECORD_OVERHEAD_BYTES) > settings.max_message_bytes:
+        raise too_large(size, settings)
+    return submission
 
 
-def _checker(kind: str, abs_tol: float | None, rel_tol: float | None) -> dict[str, Any]:
-    given = {"abs_tol": abs_tol, "rel_tol": rel_tol}
-    return {"kind": kind, **{name: value for name, value in given.items() if value is not None}}
+def _checker(
+    kind: str | None, abs_tol: float | None, rel_tol: float | None, ignore_case: bool
+) -> dict[str, Any] | None:
+    given = {"abs_tol": abs_tol, "rel_tol": rel_tol, "ignore_case": ignore_case or None}
+    options = {name: value for name, value in given.items() if value is not None}
+    if kind is None and not options:
+        return None
+    return {"kind": kind or "lines", **options}
 
 
 def _limits(

@@ -71,22 +71,29 @@ class LinesChecker(_Checker, frozen=True, tag="lines"):
     kind = "lines"
 
 
-class TokensChecker(_Checker, frozen=True, tag="tokens"):
+_IgnoreCase: TypeAlias = Annotated[bool, Meta(description="ASCII letters are equal in either case.")]
+
+
+# What is as it is by default is not sent: workers from before `ignore_case` would reject it.
+class TokensChecker(_Checker, frozen=True, tag="tokens", omit_defaults=True):
     """Equal as white-space-separated tokens."""
 
     kind = "tokens"
+
+    ignore_case: _IgnoreCase = False
 
 
 _Tolerance: TypeAlias = Annotated[float, Meta(ge=0)]
 
 
-class FloatsChecker(_Checker, frozen=True, tag="floats"):
+class FloatsChecker(_Checker, frozen=True, tag="floats", omit_defaults=True):
     """As tokens, but numbers may differ by `abs_tol`, or by `rel_tol` of the expected one."""
 
     kind = "floats"
 
     abs_tol: Annotated[_Tolerance, Meta(description="Absolute difference that is still right.")] = 1e-6
     rel_tol: Annotated[_Tolerance, Meta(description="Difference relative to the expected number.")] = 1e-6
+    ignore_case: _IgnoreCase = False
 
 
 Checker: TypeAlias = ExactChecker | LinesChecker | TokensChecker | FloatsChecker

@@ -37,9 +37,14 @@ def compare(checker: Checker, expected: str | bytes, actual: bytes) -> bool:
         case LinesChecker():
             return _lines_agree(wanted.rstrip(), actual.rstrip())
         case TokensChecker():
-            return _same(_tokens(wanted), _tokens(actual))
+            return _same(_tokens(_folded(checker, wanted)), _tokens(_folded(checker, actual)))
         case FloatsChecker():
-            return _floats_agree(checker, wanted, actual)
+            return _floats_agree(checker, _folded(checker, wanted), _folded(checker, actual))
+
+
+def _folded(checker: TokensChecker | FloatsChecker, data: bytes) -> bytes:
+    # Only ASCII: bytes need not be text. Numbers mean the same in lower case.
+    return data.lower() if checker.ignore_case else data
 
 
 def _lines_agree(expected: bytes, actual: bytes) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import os
 import re
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from integration_stack import LANES, ROOT, Topics, program
+from integration_stack import EVALX, LANES, ROOT, Topics, program
 
 from evalx.client import (
     Client,
@@ -22,7 +24,7 @@ from evalx.client import (
     TopicMissingError,
     Verdict,
 )
-from evalx.messages import LanguageRule, Rules
+from evalx.messages import LanguageRule, Rules, decode_result
 from evalx.settings import Settings
 
 #: Seconds after which a result will not come any more.
@@ -155,6 +157,22 @@ async def test_topics_that_do_not_exist(topics: Topics):
         async with Client(settings):
             pass
     assert caught.value.topic == f"{topics.prefix}.missing.submissions"
+
+
+PACKAGE = ROOT / "tests" / "data" / "packages" / "different"
+
+
+@pytest.mark.parametrize(("program", "code"), [("accepted/sum.py", 0), ("wrong_answer/product.py", 1)])
+async def test_a_problem_package_is_submitted(topics: Topics, program: str, code: int):
+    arguments = ["submit", str(PACKAGE / "submissions" / program), "--problem", str(PACKAGE), "--json"]
+    process = await asyncio.create_subprocess_exec(
+        EVALX, *arguments, env={**os.environ, **topics.environment()}, stdout=subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    result = decode_result(output)
+    assert (process.returncode, result.verdict) == (code, Verdict.WA if code else Verdict.AC)
+    assert [test.id for test in result.tests][:4] == ["sample/1", "sample/2", "secret/000", "secret/01-small/a"]
+    assert [test.verdict for test in result.tests].count(Verdict.AC) == (3 if code else 7)
 
 
 EXAMPLES = {

@@ -190,3 +190,13 @@ def test_huge_outputs_take_linear_time(checker: Checker, unit: bytes):
     compare(checker, data + b"7", data + b"8 ")
     # A quadratic way through 4 MiB takes hours; the linear one is measured at 0.01 to 3 s.
     assert time.perf_counter() - start < 30
+
+
+def test_case_is_ignored_on_request():
+    for checker in (TokensChecker(ignore_case=True), FloatsChecker(ignore_case=True)):
+        assert compare(checker, b"YES Impossible", b"yes  IMPOSSIBLE\n")
+        assert not compare(checker, b"yes", b"no")
+        assert not compare(checker, "\u00c4".encode(), "\u00e4".encode())
+    assert compare(FloatsChecker(ignore_case=True), b"Case 1: 0.5E3", b"case 1: 500.0")
+    for checker in (TokensChecker(), FloatsChecker()):
+        assert not compare(checker, b"YES", b"yes")

@@ -24,6 +24,7 @@ from evalx.settings import Settings
 from evalx.testing import FakeSandbox, Ran
 from evalx.verdicts import Outcome, Verdict
 
+PACKAGES = Path(__file__).parents[1] / "data" / "packages"
 COMMANDS = (
     *("judge", "submit", "worker", "topics create", "doctor", "schema", "samples", "lag"),
     *("dead-letters list", "dead-letters show", "dead-letters replay"),
@@ -96,7 +97,10 @@ def test_every_command_has_help_with_an_example(command: str):
     ("arguments", "what"),
     [
         (["judge"], "source"),
-        (["judge", "main.py"], "tests"),
+        (["judge", "main.py"], "--problem DIR"),
+        (["judge", "main.py", "--tests", "tests", "--problem", "."], "either with --tests DIR"),
+        (["submit", "main.py", "--problem", "."], "is not a problem package"),
+        (["judge", "main.py", "--tests", "tests", "--only", "1"], "--only is for --problem"),
         (["judge", "missing.py", "--tests", "tests"], "does not exist"),
         (["judge", "main.py", "--tests", "missing"], "is not a directory of tests"),
         (["judge", "main.py", "--tests", "tests", "--cpu-time-ms", "x"], "x"),
@@ -143,6 +147,38 @@ def test_accepted_is_0_and_a_table(problem: Path, sandbox: FakeSandbox):
     assert lines[0].split() == ["test", "verdict", "cpu", "ms", "wall", "ms", "memory", "MiB"]
     assert lines[1].split() == ["1", "AC", "1.0", "2.0", "1.0"]
     assert lines[-1].startswith("AC, 2 of 2 tests passed, python 3.13, judged in ")
+
+
+def test_a_problem_package(sandbox: FakeSandbox):
+    sandbox._program = lambda stdin: stdin.upper()
+    shout = PACKAGES / "shout"
+    result = evalx("judge", str(shout / "submissions/accepted/shout.py"), "--problem", str(shout))
+    assert result.exit_code == 0
+    assert [line.split()[:2] for line in result.stdout.splitlines()[1:-1]] == [["sample/1", "AC"], ["secret/2", "AC"]]
+    assert result.stderr.startswith("evalx: memory_bytes of 4096 MiB is over this installation's maximum")
+    bounds = sandbox.jobs[0].bounds
+    assert (bounds.cpu_time_ms, bounds.output_bytes) == (1500, 8 << 20)
+
+
+def test_options_win_over_a_package(sandbox: FakeSandbox):
+    shout = PACKAGES / "shout"
+    options = ["--cpu-time-ms", "700", "--checker", "tokens", "--only", "sample/*"]
+    result = evalx("judge", str(shout / "submissions/accepted/shout.py"), "--problem", str(shout), *options)
+    assert (result.exit_code, sandbox.jobs[0].bounds.cpu_time_ms) == (1, 700)
+    assert "1: wrong answer" in result.stdout
+
+
+def test_a_package_whose_json_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Line feeds take two bytes in JSON, so the files' sizes alone do not tell."""
+    monkeypatch.setenv("EVALX_MAX_MESSAGE_BYTES", str(1 << 20))
+    (tmp_path / "main.py").write_text("")
+    (tmp_path / "problem.yaml").write_text("")
+    (tmp_path / "data/secret").mkdir(parents=True)
+    (tmp_path / "data/secret/1.in").write_text("\n" * 700_000)
+    (tmp_path / "data/secret/1.ans").write_text("")
+    result = evalx("judge", str(tmp_path / "main.py"), "--problem", str(tmp_path))
+    assert result.exit_code == 2
+    assert "1.3 MiB, one submission may have 1.0 MiB; judge it in parts" in result.stderr
 
 
 def test_a_wrong_answer_is_1_and_shows_where(problem: Path, sandbox: FakeSandbox):

@@ -1,4 +1,4 @@
-"""A problem on disk: a directory of tests, and a source file that becomes a submission.
+"""A directory of tests, and a source file that becomes a submission.
 
 A test is `NAME.in`, what the program reads, with `NAME.ans`, what it should print; without the latter it is only run.
 Names are in natural order (`2` before `10`) and become the tests' ids. What is found goes through the same strict
@@ -42,7 +42,7 @@ def load_tests(directory: Path) -> list[dict[str, str]]:
         raise UsageError(f"{directory} has no tests; a test is NAME{INPUT_SUFFIX}, with NAME{ANSWER_SUFFIX} to compare")
     if orphans := sorted(answers.keys() - inputs.keys(), key=natural):
         raise UsageError(f"{answers[orphans[0]]} has no {orphans[0]}{INPUT_SUFFIX} beside it")
-    return [_test(name, inputs[name], answers.get(name)) for name in sorted(inputs, key=natural)]
+    return [read_test(name, inputs[name], answers.get(name)) for name in sorted(inputs, key=natural)]
 
 
 def natural(name: str) -> list[tuple[int, str]]:
@@ -88,7 +88,8 @@ def make_submission(
     return decode_submission(msgspec.json.encode(document), rules)
 
 
-def _test(name: str, given: Path, answer: Path | None) -> dict[str, str]:
+def read_test(name: str, given: Path, answer: Path | None) -> dict[str, str]:
+    """A test as an object of a submission; raises UsageError."""
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import typer
 
+from evalx.cache.listening import Listener
+from evalx.cache.progress import Progress as Told
 from evalx.cli import show
 from evalx.cli.local import judge_locally
 from evalx.cli.progress import Progress
@@ -112,7 +115,7 @@ def judge(
         limits=_limits(cpu_time_ms, wall_time_ms, memory, output, processes),
         stop_on_failure=stop_on_failure,
     )
-    with Progress("starting a sandbox", total=len(submission.tests)) as progress:
+    with Progress("starting a sandbox", tests=_ids(submission), compact=as_json) as progress:
         result = run(judge_locally(settings, submission, progress))
     _finish(result, submission, as_json)
 
@@ -160,7 +163,7 @@ def submit(
         limits=_limits(cpu_time_ms, wall_time_ms, memory, output, processes),
         stop_on_failure=stop_on_failure,
     )
-    with Progress("connecting to Kafka") as progress:
+    with Progress("connecting to Kafka", tests=() if as_json else _ids(submission)) as progress:
         result = run(_through_kafka(settings, submission, priority, timeout, progress))
     _finish(result, submission, as_json)
 
@@ -168,8 +171,14 @@ def submit(
 async def _through_kafka(
     settings: Settings, submission: Submission, lane: str, timeout: float, progress: Progress
 ) -> Result:
-    async with Client(settings) as client:
-        sent = await client.submit(submission, lane=lane)
+    async with AsyncExitStack() as stack:
+        listener = _listener(settings, submission, progress)
+        # Connects while the client does.
+        if progress.is_live:
+            await stack.enter_async_context(listener)
+        client = await stack.enter_async_context(Client(settings))
+        is_heard = progress.is_live and await listener.ready()
+        sent = await client.submit(submission, lane=lane, progress=is_heard)
         progress.say(f"waiting for {submission.id} in lane {lane}, partition {sent.partition}")
         try:
             return await sent.outcome(timeout)
@@ -177,6 +186,20 @@ async def _through_kafka(
             raise ServiceUnavailableError(
                 "a worker", settings.kafka_bootstrap, f"{error}; is one running? Start one with `evalx worker`"
             ) from error
+
+
+def _listener(settings: Settings, submission: Submission, progress: Progress) -> Listener:
+    def on_progress(told: Told) -> None:
+        if told.started:
+            progress.say(f"judging {submission.id}")
+        for test in told.tests:
+            progress.ended(test.id, test.verdict, test.cpu_time_ms)
+
+    return Listener(settings.redis_url, settings.topic_prefix, submission.id, on_progress)
+
+
+def _ids(submission: Submission) -> list[str]:
+    return [test.id for test in submission.tests]
 
 
 class _Exercise(NamedTuple):

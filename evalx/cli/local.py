@@ -44,8 +44,7 @@ async def judge_locally(settings: Settings, submission: Submission, progress: Pr
 
 async def _judge(engine: Engine, submission: Submission, worker: str, progress: Progress) -> Result:
     def on_test(test: TestResult) -> None:
-        progress.say(f"test {test.id}: {test.verdict}")
-        progress.step()
+        progress.ended(test.id, test.verdict, test.cpu_time_ms)
 
     progress.say("judging")
     started = time.perf_counter()

@@ -371,7 +371,7 @@ async def test_judging_here_counts_tests(sandbox: FakeSandbox, problem: Path):
         problem / "main.py", load_tests(problem / "tests"), registry, registry.rules(settings), id="s"
     )
     sandbox._program = lambda stdin: Ran(outcome=Outcome.CPU_LIMIT, exit_code=None, signal=9)
-    with Progress("judging", total=2) as progress:
+    with Progress("judging", tests=["1", "2"]) as progress:
         result = await judge_locally(settings, submission, progress)
     assert result.verdict is Verdict.TLE
     assert progress._bar.tasks[0].completed == 2

@@ -10,20 +10,20 @@ The worker's CPU time is read from the kernel and depends far less on what else 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import random
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from bench import machine
-from bench.cache_load import BATCH_BYTES, TESTS, Done
 from bench.docker_cli import docker
+from bench.driver import Load
+from bench.load import BATCH_BYTES, TESTS, Batch
 from bench.report import table, verdict
 from bench.stack import Stack, Worker
 from evalx.languages import Registry
@@ -54,36 +54,6 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
         return statistics.median(self.runs)
 
 
-class Load:
-    """The other process."""
-
-    def __init__(self, stack: Stack) -> None:
-        prefix = stack.environment()["EVALX_TOPIC_PREFIX"]
-        command = [sys.executable, "-m", "bench.cache_load", stack.kafka, prefix]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.wrong = 0
-
-    def send(self, batches: Sequence[int], *, at_once: int, cache: str = "use") -> Done:
-        """Send batches and wait for their results; raises RuntimeError when it fails."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        order = {"batches": list(batches), "at_once": at_once, "cache": cache}
-        self._process.stdin.write(msgspec.json.encode(order).decode() + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        if not answer:
-            raise RuntimeError("the load generator has ended")
-        done = msgspec.json.decode(answer, type=Done)
-        self.wrong += sum(count for name, count in done.verdicts.items() if name != "AC")
-        return done
-
-    def close(self) -> None:
-        """End it."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        self._process.wait(30)
-
-
 class Bench:
     """One run of the bench."""
 
@@ -94,25 +64,17 @@ class Bench:
 
     def run(self) -> list[Figure]:
         """Every figure."""
-        with Stack(self._images) as stack, self._loading(stack) as load:
+        with Stack(self._images) as stack, Load(stack) as load:
             worker = stack.start_worker()
-            load.send(range(KNOWN), at_once=8)
+            load.send(numbered(range(KNOWN)), at_once=8)
             figures = self._idle(load)
             figures += self._busy(load, worker)
             figures += self._after_restart(stack, load)
             figures.append(self._repeats(load))
             stack.start_worker()
             figures.append(self._at_the_same_time(load))
-        return figures
-
-    @contextlib.contextmanager
-    def _loading(self, stack: Stack) -> Iterator[Load]:
-        load = Load(stack)
-        try:
-            yield load
-        finally:
             self.wrong = load.wrong
-            load.close()
+        return figures
 
     def _repeat(self, one: Callable[[int], Any]) -> list[Any]:
         return [one(number) for number in range(self._options.repeats)]
@@ -121,7 +83,7 @@ class Bench:
         """One batch after another."""
         say("one after another")
         count = self._options.singles
-        runs = self._repeat(lambda _: sorted(load.send([n % KNOWN for n in range(count)], at_once=1).latencies_s))
+        runs = self._repeat(lambda _: sorted(load.send(known(count), at_once=1).latencies_s))
         p50 = [1000 * statistics.median(run) for run in runs]
         p99 = [1000 * run[min(count - 1, int(count * 0.99))] for run in runs]
         return [
@@ -135,7 +97,7 @@ class Bench:
         rates, cpu = [], []
         for _ in range(self._options.repeats):
             before = worker.cpu_s
-            done = load.send([n % KNOWN for n in range(self._options.batches)], at_once=AT_ONCE)
+            done = load.send(known(self._options.batches), at_once=AT_ONCE)
             rates.append(self._options.batches / done.seconds)
             cpu.append(1000 * (worker.cpu_s - before) / self._options.batches)
         return [
@@ -158,7 +120,7 @@ class Bench:
             fresh = range(10_000 * (number + 1), 10_000 * (number + 1) + count // 5)
             batches = [*fresh, *dice.choices(fresh, k=count - len(fresh))]
             dice.shuffle(batches)
-            done = load.send(batches, at_once=50)
+            done = load.send(numbered(batches), at_once=50)
             return float(1 - done.sources.get("executed", 0) / count)
 
         return _above("hit rate with 80 % repeats", "", self._repeat(one), HIT_RATE)
@@ -168,12 +130,23 @@ class Bench:
         say("identical at the same time")
 
         def one(number: int) -> float:
-            done = load.send([1_000_000 + number] * self._options.identical, at_once=self._options.identical)
+            count = self._options.identical
+            done = load.send(numbered([1_000_000 + number] * count), at_once=count)
             return float(done.sources.get("executed", 0))
 
         runs = self._repeat(one)
         name = f"runs of {self._options.identical} identical batches at two workers"
         return Figure(name=name, unit="", wanted="1", runs=runs, holds=max(runs) == 1)
+
+
+def numbered(seeds: Iterable[int]) -> list[Batch]:
+    """Batches of one program, told apart by their inputs."""
+    return [Batch(seed) for seed in seeds]
+
+
+def known(count: int) -> list[Batch]:
+    """So many of those that were sent before."""
+    return numbered(number % KNOWN for number in range(count))
 
 
 def _below(name: str, unit: str, runs: list[float], limit: float) -> Figure:

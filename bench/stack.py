@@ -63,6 +63,12 @@ class Worker:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
+    @property
+    def resident_bytes(self) -> int:
+        """Memory of the process that is in RAM."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
     def stop(self) -> None:
         """As an operator would; killed when that takes too long."""
         if self.process.poll() is None:

@@ -6,20 +6,25 @@ import msgspec
 import pytest
 
 from bench import cache
-from bench.cache_load import BATCH_BYTES, TESTS, make_batch
+from bench.load import BATCH_BYTES, TESTS, Batch, make_batch
 from evalx.languages import Registry
-from evalx.messages import decode_submission
+from evalx.messages import Submission, decode_submission
 from evalx.settings import Settings
+
+
+def submission_of(batch: Batch) -> Submission:
+    return decode_submission(b'{"id":"x",' + make_batch(batch, "use"), Registry.load().rules(Settings()))
 
 
 def test_batches_are_what_the_report_says():
     rules = Registry.load().rules(Settings())
-    one, other = (b'{"id":"x",' + make_batch(number, "use") for number in (1, 2))
+    one, other = (b'{"id":"x",' + make_batch(Batch(number), "use") for number in (1, 2))
     assert one != other
+    assert submission_of(Batch(1, variant=1)).code != submission_of(Batch(1)).code == submission_of(Batch(2)).code
     assert abs(len(one) - BATCH_BYTES) < 100
     submission = decode_submission(one, rules)
     assert (len(submission.tests), submission.cache) == (TESTS, "use")
-    assert msgspec.json.decode(b"{" + make_batch(1, "refresh"))["cache"] == "refresh"
+    assert msgspec.json.decode(b"{" + make_batch(Batch(1), "refresh"))["cache"] == "refresh"
 
 
 def test_the_median_decides():

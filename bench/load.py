@@ -1,7 +1,8 @@
-"""The load of ``bench.cache``, in a process of its own, so that the worker's CPU time is the worker's.
+"""The load of the benches, in a process of its own, so that the worker's CPU time is the worker's.
 
-Reads orders from stdin, one JSON object a line, and answers each with one on stdout. An order names the batches to
-send, by number, and how: one after another, or as fast as the topics take them with so many in progress.
+Reads orders from stdin, one JSON object a line, and answers each with one on stdout; ``bench.driver`` is the other end.
+An order names the batches to send, and how: one after another, or as fast as the topics take them with so many in
+progress.
 
 The client is librdkafka: it shares the machine with the worker, and in Python it takes nearly as much time as that.
 """
@@ -9,8 +10,8 @@ The client is librdkafka: it shares the machine with the worker, and in Python i
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-import random
 import sys
 import time
 from collections import deque
@@ -19,10 +20,14 @@ from typing import Literal
 import msgspec
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
-#: Bytes of a batch, as the issue that asked for the figures has it, and its tests.
+from bench import workload
+from evalx.languages import Registry
+
+#: Bytes of a batch, as the figures are asked for, and those of its source, which a comment fills up; the rest is tests.
 BATCH_BYTES = 5000
+SOURCE_BYTES = 2080
 TESTS = 20
-#: Partitions of each topic, and those of the lane that is measured.
+#: Partitions of each topic, and those of the high lane.
 PARTITIONS = 12
 HIGH = range(4)
 #: Seconds for all results of an order.
@@ -33,39 +38,65 @@ PAUSE_S = 0.01
 POLL_S = 0.05
 TAKE = 500
 
-_SOURCE = """#include <stdio.h>
-int main(void) { long a, b; if (scanf("%ld %ld", &a, &b) == 2) printf("%ld\\n", a + b); return 0; }
-"""
+#: How a comment of one line begins, by language.
+_COMMENTS = {"python": "#"}
+_LIMITS = {"cpu_time_ms": 10_000, "wall_time_ms": 60_000}
+
+
+class Batch(msgspec.Struct, frozen=True, array_like=True):
+    """One batch: its inputs come of ``seed``, and ``variant`` makes the source another one, with the same output."""
+
+    seed: int
+    language: str = "c"
+    variant: int = 0
+    tests: int = TESTS
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """Batches to send. ``at_once``: how many may be in progress; 1 = one after another, with a pause."""
+    """Batches to send, to ``partitions`` in turn.
 
-    batches: list[int]
+    ``at_once``: how many may be in progress; 1 = one after another, with a pause.
+    """
+
+    batches: list[Batch]
     at_once: int
+    partitions: list[int] = msgspec.field(default_factory=lambda: list(HIGH))
     cache: Literal["use", "refresh", "bypass"] = "use"
 
 
 class Done(msgspec.Struct, kw_only=True):
     """What came of an order: seconds from the first send to the last result, each one's latency, and the sources."""
 
-    seconds: float
-    latencies_s: list[float]
-    sources: dict[str, int]
-    verdicts: dict[str, int]
+    seconds: float = 0.0
+    latencies_s: list[float] = []
+    sources: dict[str, int] = {}
+    verdicts: dict[str, int] = {}
 
 
-def make_batch(number: int, cache: str) -> bytes:
-    """The batch of this number, without an id: 20 tests that other batches do not have, some 5 KB in all."""
-    dice = random.Random(number)
-    tests = []
-    for _ in range(TESTS):
-        one, two = dice.randrange(10**9), dice.randrange(10**9)
-        tests.append({"stdin": f"{one} {two}\n", "expected_output": f"{one + two}\n"})
-    document = {"language": "c", "code": _SOURCE, "tests": tests, "cache": cache}
-    padding = BATCH_BYTES - len(msgspec.json.encode(document)) - 40
-    document["code"] = f"{_SOURCE}/* {'x' * (padding - 6)} */"
+def make_batch(batch: Batch, cache: str) -> bytes:
+    """The batch without an id and the brace before it."""
+    language = workload.resolve(_registry(), batch.language)
+    tests = [
+        {"stdin": test.stdin, "expected_output": test.expected_output}
+        for test in workload.make_tests(batch.tests, batch.seed)
+    ]
+    code = f"{workload.source(language)}\n{_COMMENTS.get(language.name, '//')} {batch.variant} "
+    # Of the same length for all inputs, or each batch would have a source of its own.
+    code += "x" * (SOURCE_BYTES - len(code))
+    document = {
+        "language": language.name,
+        "version": language.version,
+        "code": code,
+        "tests": tests,
+        "limits": _LIMITS,
+        "cache": cache,
+    }
     return msgspec.json.encode(document)[1:]
+
+
+@functools.cache
+def _registry() -> Registry:
+    return Registry.load()
 
 
 class Load:
@@ -100,13 +131,13 @@ class Load:
         self._consumer.assign(places)
 
     def _carry_out(self, order: Order) -> Done:
-        bodies = {number: make_batch(number, order.cache) for number in set(order.batches)}
-        done = Done(seconds=0.0, latencies_s=[], sources={}, verdicts={})
+        bodies = {batch: make_batch(batch, order.cache) for batch in set(order.batches)}
+        done = Done()
         waiting = deque(order.batches)
         started = time.perf_counter()
         while len(done.latencies_s) < len(order.batches):
             while waiting and len(self._sent) < order.at_once:
-                self._send(bodies[waiting.popleft()])
+                self._send(bodies[waiting.popleft()], order.partitions)
             self._take(done)
             if order.at_once == 1:
                 time.sleep(PAUSE_S)
@@ -115,12 +146,12 @@ class Load:
         done.seconds = time.perf_counter() - started
         return done
 
-    def _send(self, body: bytes) -> None:
+    def _send(self, body: bytes, partitions: list[int]) -> None:
         self._numbers += 1
         name = f"{self._run}-{self._numbers}"
         self._sent[name] = time.perf_counter()
         value = b'{"id":"' + name.encode() + b'",' + body
-        self._producer.produce(self._topics[0], value, name, partition=HIGH[self._numbers % len(HIGH)])
+        self._producer.produce(self._topics[0], value, name, partition=partitions[self._numbers % len(partitions)])
 
     def _take(self, done: Done) -> None:
         """Wait for one result at most, and take with it all that have come."""

@@ -69,6 +69,11 @@ class Worker:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
+    @property
+    def descriptors(self) -> int:
+        """Open descriptors of the process."""
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
     def stop(self) -> None:
         """As an operator would; killed when that takes too long."""
         if self.process.poll() is None:

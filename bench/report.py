@@ -8,7 +8,7 @@ import msgspec
 
 from bench.accuracy import CpuTime, PeakMemory
 from bench.measure import Series
-from bench.workload import MUSTS
+from bench.workload import MUSTS, USUAL_BUILD
 
 PASS, FAIL = "pass", "**FAIL**"
 
@@ -115,6 +115,9 @@ def _speed_musts(language: LanguageReport) -> list[list[str]]:
             rows.append([name, least, "not measured", "-"])
         else:
             rows.append([name, least, f"{own / other:.2f}x", verdict(own / other >= factor)])
+    usual = language.rate(USUAL_BUILD)
+    if usual is not None:
+        rows.append([f"{language.title} against {USUAL_BUILD}", "for comparison", f"{own / usual:.2f}x", "-"])
     return rows
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import uvloop
 
 from bench import accuracy, bare, machine, report, workload
+from bench.docker_cli import docker
 from bench.gojudge import GoJudge
 from bench.measure import Plan, compare
 from bench.pooled import Pooled
@@ -100,9 +101,27 @@ class Bench:
         if plain != own:
             name = "bare loop, evalx's command"
             others.append(bare.BareLoop(name, image, self._place, box, own, language.run_env, len(tests), parallel))
+        build = workload.usual_build(language)
+        if build is not None:
+            box = self._built(language, image, build)
+            name = workload.USUAL_BUILD
+            others.append(bare.BareLoop(name, image, self._place, box, plain, language.run_env, len(tests), parallel))
         if self._go_judge is not None:
             others.append(GoJudge(self._go_judge, image, self._place, artifact.files, plain, language.run_env, tests))
         return others
+
+    def _built(self, language: Language, image: str, build: Sequence[str]) -> Path:
+        """A directory with the program as `build` makes it in the language's image; raises RuntimeError."""
+        source, box = (self._place / f"{language.name}-{language.version}-{part}" for part in ("source", "built"))
+        source.mkdir()
+        box.mkdir()
+        (source / language.source).write_text(workload.source(language))
+        program, *words = build
+        docker(
+            "run", "--rm", "--network", "none", "-v", f"{source}:/box:ro", "-v", f"{box}:/out",
+            "--entrypoint", program, image, *words,
+        )  # fmt: skip
+        return box
 
 
 async def stoppable(work: Coroutine[Any, Any, report.Report]) -> report.Report:

@@ -95,3 +95,14 @@ def plain_argv(language: Language) -> tuple[str, ...]:
 def own_argv(language: Language) -> tuple[str, ...]:
     """The command that evalx itself runs."""
     return language.run_argv(LIMITS.memory_bytes)
+
+
+#: The loop of a program that was built as below.
+USUAL_BUILD = "bare loop, built by plain g++ -O2"
+
+
+def usual_build(language: Language) -> tuple[str, ...] | None:
+    """How an ordinary judge builds it, libstdc++ dynamic, from /box into /out; None where evalx does so too."""
+    if language.name != "cpp":
+        return None
+    return ("g++", f"-std=gnu++{language.version}", "-O2", "-o", "/out/main", f"/box/{language.source}")

@@ -124,9 +124,19 @@ async def test_a_number_of_batches_that_was_given():
     assert log[-1] == ("fake", 5, 2)
 
 
+def test_the_usual_build_is_shown_and_no_must():
+    text = report.as_markdown(
+        make_report(series("evalx", 200), series("bare loop", 100), series(workload.USUAL_BUILD, 50))
+    )
+    assert "plain g++ -O2 | for comparison | 4.00x        | -  " in text
+    assert workload.usual_build(Registry.load().resolve("c")) is None
+    assert "-O2" in (workload.usual_build(Registry.load().resolve("cpp")) or ())
+
+
 def test_musts():
     text = report.as_markdown(make_report(series("evalx", 200), series("bare loop", 100), series("go-judge", 20)))
     assert "against bare loop | at least 2x  | 2.00x    | pass" in text
+    assert workload.USUAL_BUILD not in text
     assert "against go-judge  | at least 12x | 10.00x   | **FAIL**" in text
     assert "C17 (GCC) 51 ms" in text
 

@@ -24,7 +24,8 @@ enum {
     SEALS_OUTPUTS,
     SWAPS_OUTPUTS,    /* each test gets the output of the one before */
     KEEPS_CONTROL,    /* tests get the socket as well, and talk on it */
-    SHARES_MEMORY,    /* CLONE_VM: all tests in one address space */
+    SHARES_MEMORY,    /* CLONE_VM: all tests in one address space, one after the other */
+    SHARES_STACK,     /* the same at once, on one stack: they run into each other */
     SHARES_FILES,     /* CLONE_FILES and CLONE_FS: one table of descriptors */
     COMPUTES,         /* works for the tests between two forks */
     FORKS_AHEAD,      /* makes the next test before it is asked for */
@@ -134,6 +135,8 @@ static void serve(char **env) {
     int fds[3];
     long flags = CLONE_PARENT;
     if (HOW == SHARES_MEMORY)
+        flags |= CLONE_VM | CLONE_VFORK;
+    if (HOW == SHARES_STACK)
         flags |= CLONE_VM;
     if (HOW == SHARES_FILES)
         flags |= CLONE_FILES | CLONE_FS;

@@ -69,6 +69,8 @@ static void interfaces(void) {
     TRY_CALL(personality, 0x0040000);
     TRY_CALL(sync, 0);
     TRY_CALL(syncfs, here());
+    TRY("/dev/ptmx", open("/dev/ptmx", O_RDONLY | O_NOCTTY));
+    TRY("/dev/pts/ptmx", open("/dev/pts/ptmx", O_RDWR | O_NOCTTY));
     TRY("pty", ioctl_of(open("/dev/ptmx", O_RDWR | O_NOCTTY), 0x80045430 /* TIOCGPTN */));
     TRY("pty-line-discipline", ioctl_of(open("/dev/ptmx", O_RDWR | O_NOCTTY), 0x5423 /* TIOCSETD */));
     TRY("ioctl-flags", ioctl_of(here(), 0x80086601 /* FS_IOC_GETFLAGS */));

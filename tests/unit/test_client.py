@@ -10,10 +10,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError, RequestTimedOutError
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evalx.client import Client
 from evalx.client import bulk as bulk_module
 from evalx.client.bulk import Room
+from evalx.client.prepared import prepare
 from evalx.client.seen import SeenIds
 from evalx.errors import (
     ClientStateError,
@@ -31,6 +35,7 @@ from evalx.messages import (
     PLACE_HEADER,
     ErrorInfo,
     LanguageRule,
+    Limits,
     Result,
     Rules,
     Submission,
@@ -130,6 +135,47 @@ async def test_a_complete_submission_is_sent_as_it_is(client: Loopback):
     complete = decode_submission(msgspec.json.encode({"id": "s-1", "language": "c", "code": "", "tests": [{}]}), RULES)
     await client.submit(complete)
     assert decode_submission(client.produced[0][2], RULES) == complete
+
+
+texts = st.one_of(st.text(max_size=20), st.sampled_from(['"id":""', '\\"version":""', '"wall_time_ms":0', ""]))
+submissions = st.builds(
+    Submission,
+    id=st.sampled_from(["s-1", "", "a b"]),
+    language=st.sampled_from(["c", "python", "cobol", ""]),
+    version=st.sampled_from(["", "17", "3.13"]),
+    code=texts,
+    tests=st.lists(st.builds(TestCase, id=st.sampled_from(["", "1", "a"]), stdin=texts), max_size=3).map(tuple),
+    limits=st.builds(Limits, cpu_time_ms=st.sampled_from([1, 2000, 10**9]), wall_time_ms=st.sampled_from([0, 7000])),
+    metadata=st.dictionaries(st.sampled_from(["id", "version", "wall_time_ms"]), texts, max_size=2),
+)
+
+
+def judged_by(submission: Submission) -> Submission | tuple[str, str | None]:
+    """What a worker makes of a submission whose defaults were never spelt out, or why it rejects it."""
+    document = msgspec.to_builtins(submission)
+    fields = [
+        (document, "version"),
+        (document["limits"], "wall_time_ms"),
+        *((test, "id") for test in document["tests"]),
+    ]
+    for owner, name in fields:
+        if not owner[name]:
+            del owner[name]
+    try:
+        return decode_submission(msgspec.json.encode(document), RULES)
+    except RejectedError as error:
+        return error.code, error.field
+
+
+@given(submissions)
+def test_what_is_sent_is_judged_as_it_was_meant(submission: Submission):
+    expected = judged_by(submission)
+    try:
+        prepared = prepare(submission, RULES, 1 << 24)
+    except RejectedError as error:
+        assert (error.code, error.field) == expected  # noqa: PT017
+    else:
+        assert decode_submission(prepared.value, RULES) == expected
 
 
 @pytest.mark.parametrize("wrong", ["", "a b", "x" * 129, "é"])
@@ -265,6 +311,41 @@ async def test_a_broker_that_is_away(client: Loopback):
     with pytest.raises(ServiceUnavailableError):
         await client.judge(make())
     assert len(client._waiting) == 0
+
+
+@pytest.mark.parametrize(
+    ("refusal", "error"),
+    [
+        (KafkaConnectionError(), ServiceUnavailableError),
+        (RequestTimedOutError(), ServiceUnavailableError),
+        (OSError("no route"), ServiceUnavailableError),
+        (MessageSizeTooLargeError(), MessageTooLargeError),
+    ],
+)
+async def test_what_a_producer_raises(refusal: Exception, error: type[EvalxError]):
+    class Refusing:
+        async def send_and_wait(self, *_args: Any, **_options: Any) -> None:
+            raise refusal
+
+    client = Client(Settings())
+    client._producer = Refusing()
+    with pytest.raises(error):
+        await client._produce("s-1", 4, b"{}", [])
+
+
+async def test_results_that_cannot_be_read(client: Loopback):
+    class Away:
+        async def start(self) -> None:
+            raise KafkaConnectionError("gone")
+
+        async def stop(self) -> None:
+            stopped.append(self)
+
+    stopped: list[Any] = []
+    client._new_consumer = Away  # type: ignore[method-assign, assignment]
+    with pytest.raises(ServiceUnavailableError, match="gone"):
+        await anext(client.results())
+    assert len(stopped) == 1
 
 
 async def test_who_is_cancelled_leaves_nothing_behind(client: Loopback):

@@ -367,6 +367,10 @@ class FakeShelf(Shelf):
             self.hooks[entry.ticket.id] = 0.0
         return True
 
+    async def waiting(self) -> int | None:
+        """How many submissions wait in all."""
+        return None if self.away else sum(entry.packed is None for entry in self.entries.values())
+
     async def beat(self) -> None:
         """This gateway is alive."""
 

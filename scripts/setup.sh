@@ -110,7 +110,13 @@ missing_packages() {
     find_python >/dev/null || printf '%s\n' python3 python3-venv
     command -v kcat >/dev/null || say kcat
     command -v flock >/dev/null || say util-linux
-    [ "$1" != tests ] || missing_compiler
+    [ "$1" != tests ] || { missing_compiler; missing_browser; }
+}
+
+# The gateway's page is tested in a headless Chromium, which draws no text without a font.
+missing_browser() {
+    command -v chromium >/dev/null || command -v chromium-browser >/dev/null ||
+        printf '%s\n' chromium chromium-browser fonts-dejavu-core
 }
 
 # The runner's tests are built with sanitizers, whose libraries come along with Debian's gcc.
@@ -125,14 +131,14 @@ missing_compiler() {
 
 # Names differ between releases: Debian 13 has the client in docker-cli, Debian 12 in docker.io; Ubuntu has Compose v2
 # as docker-compose-v2 and a v1 that does not run, Debian has docker-compose alone. Before LLVM 14 clang itself brings
-# what is in libclang-rt-dev.
+# what is in libclang-rt-dev. Chromium is chromium in Debian and chromium-browser in Ubuntu.
 available_packages() {
     local package policy compose_found=0
     for package; do
         # Not a pipe into grep -q: with pipefail apt-cache's SIGPIPE would count as "not available".
         policy=$(apt-cache policy "$package")
         [[ $policy =~ Candidate:\ [0-9] ]] || case $package in
-            docker-cli | docker-compose-v2 | libclang-rt-dev) continue ;;
+            docker-cli | docker-compose-v2 | libclang-rt-dev | chromium | chromium-browser) continue ;;
         esac
         case $package in
             docker-compose*)

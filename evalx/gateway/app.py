@@ -19,6 +19,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from evalx.errors import RejectedError, RequestError, ServiceUnavailableError
 from evalx.gateway.desk import Desk
+from evalx.gateway.front import FOLDER, Front
 from evalx.gateway.guard import REQUEST_ID, Guard, on_error
 from evalx.gateway.hub import Hub
 from evalx.gateway.live import Live
@@ -105,7 +106,10 @@ class Gateway:
     def _routes(self) -> list[BaseRoute]:
         routes = Routes(self._settings, self.desk, Registry.load(), self.ready)
         live = Live(self.desk)
+        front = Front()
         return [
+            Route("/", front.index),
+            Route(FOLDER + "{name}", front.file),
             Route("/execute", routes.execute, methods=["POST"]),
             Route("/execute-batch", routes.execute_batch, methods=["POST"]),
             Route("/execute/batch", routes.execute_batch, methods=["POST"]),
@@ -114,6 +118,8 @@ class Gateway:
             Route("/v1/submissions", routes.submit, methods=["POST"]),
             Route("/v1/submissions/{id}", routes.result),
             Route("/v1/submissions/{id}/events", live.events),
+            Route("/v1/languages", routes.languages),
+            Route("/v1/queue", routes.queue),
             WebSocketRoute("/ws", live.socket),
             Route("/health", routes.health),
             Route("/readyz", routes.health),

@@ -67,6 +67,24 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str | None = None
 
 
+class LaneQueue(msgspec.Struct, frozen=True):
+    """What waits in one lane: how many submissions, and since when the oldest of them, in seconds."""
+
+    name: str
+    waiting: int
+    oldest_s: float
+
+
+class Queue(msgspec.Struct, frozen=True):
+    """`waiting` counts the submissions of all gateways, `lanes` those of the gateway that answers, highest lane first.
+
+    While Redis is away, `waiting` too is of this gateway alone.
+    """
+
+    waiting: int
+    lanes: tuple[LaneQueue, ...]
+
+
 class Admitted(NamedTuple):
     """A ticket, and whether it was made now or is that of a submission which is repeated."""
 
@@ -153,6 +171,19 @@ class Desk:
                 if entry.packed is not None or left <= 0 or feed.ended:
                     return entry
                 await feed.next(left if self.wants(submission_id) else min(left, LOOK_S))
+
+    async def queue(self) -> Queue:
+        """How much waits."""
+        waiting = await self._shelf.waiting()
+        now_ms = time.time() * 1000
+        since: dict[str, list[int]] = {name: [] for name in self._lanes}
+        for ticket in self._open.values():
+            since.setdefault(ticket.lane, []).append(ticket.submitted_ms)
+        lanes = tuple(
+            LaneQueue(name, len(times), round(max(0.0, now_ms - min(times)) / 1000, 1) if times else 0.0)
+            for name, times in since.items()
+        )
+        return Queue(self.waiting if waiting is None else waiting, lanes)
 
     def state(self, entry: Entry) -> State:
         """How far a submission is."""

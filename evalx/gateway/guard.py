@@ -22,6 +22,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from evalx.errors import RejectedError, RequestError, ServiceUnavailableError
+from evalx.gateway.front import FOLDER
 from evalx.gateway.metrics import REQUEST_SECONDS, REQUESTS
 from evalx.gateway.shapes import ErrorAnswer
 from evalx.settings import Settings
@@ -30,8 +31,8 @@ log = structlog.get_logger(__name__)
 
 REQUEST_ID = "x-request-id"
 _GOOD_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
-#: Paths that tell nothing of anybody and that probes and scrapers call without a token.
-_OPEN = frozenset({"/health", "/livez", "/readyz", "/metrics", "/openapi.json"})
+#: Paths that tell nothing of anybody: probes and scrapers call them without a token, and the page asks for one.
+_OPEN = frozenset({"/health", "/livez", "/readyz", "/metrics", "/openapi.json", "/v1/languages", "/"})
 #: Bytes that a refused body is still read for, so that the caller hears the answer instead of a broken connection.
 DRAIN_BYTES = 64 << 20
 
@@ -95,7 +96,7 @@ class Guard:
         client = scope.get("client")
         address = client[0] if client else "unknown"
         tokens = self._settings.gateway_tokens
-        if not tokens or scope["path"] in _OPEN:
+        if not tokens or _is_open(scope["path"]):
             return Caller("", f"address:{address}")
         scheme, _, secret = headers.get("authorization", "").partition(" ")
         digest = hashlib.sha256(secret.strip().encode()).digest()
@@ -112,7 +113,7 @@ class Guard:
         route = getattr(scope.get("route"), "path", "none")
         REQUESTS.labels(route, str(status)).inc()
         REQUEST_SECONDS.labels(route).observe(seconds)
-        note = log.debug if scope["path"] in _OPEN else log.info
+        note = log.debug if _is_open(scope["path"]) else log.info
         note(
             "request",
             method=scope.get("method", "WEBSOCKET"),
@@ -122,6 +123,10 @@ class Guard:
             caller=caller.owner if caller is not None else None,
             request_id=request_id,
         )
+
+
+def _is_open(path: str) -> bool:
+    return path in _OPEN or path.startswith(FOLDER)
 
 
 async def read_body(request: Request, most: int) -> bytes:

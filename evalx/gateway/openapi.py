@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ import evalx
 from evalx import schemas
 from evalx.cache.progress import TestProgress
 from evalx.gateway import shapes
+from evalx.gateway.desk import Queue
 from evalx.settings import Settings
 
 FILE = "openapi.json"
@@ -88,6 +90,10 @@ def _paths() -> _Document:
         "/submissions/{token}": {
             "get": _get("answer", "What became of it.", {"200": _one("Answer")}, [_path("token")]),
         },
+        "/v1/languages": {
+            "get": _open("languages", "The languages that are installed.", _list("InstalledLanguage"), ()),
+        },
+        "/v1/queue": {"get": _get("queue", "How much waits.", {"200": _one("Queue")}, [], ("401",))},
         "/health": {"get": _open("health", "Whether submissions are taken.", health)},
         "/metrics": {"get": _open("metrics", "Prometheus text.", _text("text/plain"))},
     }
@@ -113,22 +119,27 @@ def _post(
     }
 
 
-def _get(name: str, summary: str, answers: dict[str, _Document], parameters: list[_Document]) -> _Document:
-    failures = ["400", "401", "404", "503"]
+def _get(
+    name: str,
+    summary: str,
+    answers: dict[str, _Document],
+    parameters: list[_Document],
+    failures: Sequence[str] = ("400", "401", "404", "503"),
+) -> _Document:
     operation = {"operationId": name, "summary": summary, "parameters": parameters}
     return operation | {"responses": _responses(answers, failures)}
 
 
-def _open(name: str, summary: str, answer: _Document) -> _Document:
+def _open(name: str, summary: str, answer: _Document, failures: Sequence[str] = ("503",)) -> _Document:
     return {
         "operationId": name,
         "summary": summary,
         "security": [{}],
-        "responses": _responses({"200": answer}, ["503"]),
+        "responses": _responses({"200": answer}, failures),
     }
 
 
-def _responses(answers: dict[str, _Document], failures: list[str]) -> _Document:
+def _responses(answers: dict[str, _Document], failures: Sequence[str]) -> _Document:
     good = {status: {"description": _GOOD[status], "content": content} for status, content in answers.items()}
     bad = {status: {"description": _LAST_WORDS[status], "content": _one("ErrorAnswer")} for status in failures}
     return good | bad
@@ -159,6 +170,10 @@ def _array(name: str) -> _Document:
     return _json({"type": "array", "items": {"$ref": _REF + name}, "minItems": 1, "maxItems": most})
 
 
+def _list(name: str) -> _Document:
+    return _json({"type": "array", "items": {"$ref": _REF + name}})
+
+
 def _text(kind: str) -> _Document:
     return {kind: {"schema": _TEXT}}
 
@@ -173,7 +188,7 @@ _ROWS = {"200": _array("ParallelRow")}
 def _schemas() -> _Document:
     own = (
         shapes.ExecuteRequest, shapes.BatchItem, shapes.Answer, shapes.ParallelRow, shapes.Accepted,
-        shapes.ErrorAnswer, TestProgress,
+        shapes.ErrorAnswer, shapes.InstalledLanguage, Queue, TestProgress,
     )  # fmt: skip
     _, parts = msgspec.json.schema_components(own, ref_template=_REF + "{name}")
     for file in ("submission.schema.json", "result.schema.json"):

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
+import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
@@ -43,6 +44,7 @@ class Routes:
         self._rules = registry.rules(settings)
         self._ready = ready
         self._openapi = openapi.encoded()
+        self._languages = msgspec.json.encode(shapes.installed(registry))
 
     async def execute(self, request: Request) -> Response:
         """`POST /execute`."""
@@ -87,6 +89,14 @@ class Routes:
         if entry.packed is None and seconds:
             entry = await self._desk.wait(submission_id, owner, seconds)
         return self._native_answer(entry)
+
+    async def languages(self, _request: Request) -> Response:
+        """`GET /v1/languages`: what a submission may name."""
+        return answer_json(self._languages)
+
+    async def queue(self, _request: Request) -> Response:
+        """`GET /v1/queue`: how much waits."""
+        return answer_json(await self._desk.queue())
 
     async def health(self, _request: Request) -> Response:
         """`GET /health`, `/readyz`: whether submissions are taken."""

@@ -112,6 +112,32 @@ class ErrorAnswer(Struct, frozen=True, kw_only=True):
     field: str | UnsetType = UNSET
 
 
+class InstalledLanguage(Struct, frozen=True, kw_only=True):
+    """A version of a language. `default` is the one that runs when none is named; `source` is the file's name."""
+
+    name: str
+    version: str
+    title: str
+    default: bool
+    compiled: bool
+    source: Annotated[str, Meta(examples=["Main.java"])]
+
+
+def installed(registry: Registry) -> tuple[InstalledLanguage, ...]:
+    """All versions of all languages."""
+    return tuple(
+        InstalledLanguage(
+            name=one.name,
+            version=one.version,
+            title=one.title,
+            default=one.default,
+            compiled=one.compile is not None,
+            source=one.source,
+        )
+        for one in registry.languages
+    )
+
+
 def single_submission(body: bytes, token: str, registry: Registry, rules: Rules) -> Submission:
     """The submission of `/execute`; raises RejectedError."""
     return _submission(decode_strictly(body, ExecuteRequest), token, registry, rules)

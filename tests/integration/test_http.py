@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import hmac
 import json
@@ -12,10 +11,10 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
-from integration_stack import EVALX, Document, Services, Topics, Worker, eventually, free_port, program
+from integration_stack import EVALX, Document, Services, Topics, eventually, program
+from running_gateway import RunningGateway, running
 
 from evalx.gateway.entries import Entry, Ticket, finished
 from evalx.gateway.shelf import Shelf
@@ -25,50 +24,6 @@ SUM = program("python", "sum")
 SECRET = "a secret of some length"
 #: Seconds that are more than enough; a bound for hangs.
 WAIT = "?wait=120"
-
-
-class RunningGateway:
-    """One ``evalx gateway`` process, and a client of it."""
-
-    def __init__(self, topics: Topics, **settings: object) -> None:
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        environment = topics.environment(gateway_port=port, **settings)
-        # Its log is shown when a test fails, and the leak check knows of it.
-        self.process = Worker(topics.services, environment, (str(EVALX), "gateway"))
-        self.session = aiohttp.ClientSession(self.url)
-        self.killed = False
-
-    async def ready(self) -> None:
-        await eventually(self._is_ready, "the gateway is ready")
-
-    async def get(self, path: str, **options: Any) -> tuple[int, Any]:
-        async with self.session.get(path, **options) as response:
-            return response.status, await response.json()
-
-    async def post(self, path: str, document: Any, **options: Any) -> tuple[int, Any]:
-        async with self.session.post(path, json=document, **options) as response:
-            return response.status, await response.json()
-
-    async def _is_ready(self) -> bool:
-        assert self.process.process.poll() is None, self.process.log.read_text()[-3000:]
-        with contextlib.suppress(aiohttp.ClientError):
-            return (await self.get("/health"))[0] == 200
-        return False
-
-
-@contextlib.asynccontextmanager
-async def running(topics: Topics, **settings: object) -> AsyncIterator[RunningGateway]:
-    gateway = RunningGateway(topics, **settings)
-    try:
-        await gateway.ready()
-        yield gateway
-        if not gateway.killed:
-            code, _ = await gateway.process.stop()
-            assert code == 0
-    finally:
-        await gateway.session.close()
-        gateway.process.kill()
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,8 @@
 """Whether anything grows while a worker judges for a long time: memory, descriptors, containers, keys in Redis.
 
+Two things grow by design, up to a bound that ten minutes do not reach, and are counted apart: what the worker's caches
+keep in memory (at most 176 MiB), and a key for each submission, by which its repeat is known for a day.
+
 ``python -m bench.soak`` from the project's root. It starts a Kafka, a Redis and a worker of its own and keeps it half
 busy with all languages, right and known batches among them. What is remembered of a batch is forgotten after a minute
 (``EVALX_RESULT_CACHE_TTL_S``), so that a run is long enough for a state in which as much goes as comes. Exit code 0
@@ -47,11 +50,12 @@ TOLERANCE = {"memory": (0.05, 5e6), "descriptors": (0.0, 10), "containers": (0.0
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """The worker and its Redis at one moment; memory in bytes."""
+    """The worker and its Redis at one moment; memory, without that of the caches, and the caches in bytes."""
 
     at_s: float
     batches: int
     memory: int
+    caches: int
     descriptors: int
     containers: int
     keys: int
@@ -91,13 +95,15 @@ def rounds(seed: int = 0) -> Iterator[list[Batch]]:
 def take_sample(stack: Stack, worker: Worker, began: float, batches: int) -> Sample:
     """Look at the worker and at what it has outside."""
     containers = docker("ps", "-aq", "--filter", f"label={LABEL_OWNER}={worker.name}").split()
+    caches = int(worker.metric("evalx_cache_memory_bytes"))
     return Sample(
         at_s=time.monotonic() - began,
         batches=batches,
-        memory=worker.resident_bytes,
+        memory=worker.resident_bytes - caches,
+        caches=caches,
         descriptors=worker.descriptors,
         containers=len(containers),
-        keys=int(stack.redis("dbsize")),
+        keys=int(stack.redis("dbsize")) - batches,
     )
 
 
@@ -136,7 +142,8 @@ def run(minutes: float, images: str) -> Report:
 
 def _line(sample: Sample) -> str:
     return (
-        f"{sample.at_s:5.0f} s  {sample.batches:6} batches  {sample.memory / 1e6:.0f} MB  "
+        f"{sample.at_s:5.0f} s  {sample.batches:6} batches  {sample.memory / 1e6:.0f} MB and "
+        f"{sample.caches / 1e6:.0f} MB of caches  "
         f"{sample.descriptors} descriptors  {sample.containers} containers  {sample.keys} keys"
     )
 

@@ -24,6 +24,9 @@ STAGE_SECONDS = Histogram(
 )
 CACHE_LOOKUPS = Counter("evalx_cache_lookups", "Cache look-ups", ["level", "outcome"], registry=REGISTRY)
 CACHE_HITS = Counter("evalx_cache_hits", "Look-ups that found it, by where", ["level", "place"], registry=REGISTRY)
+CACHE_MEMORY_BYTES = Gauge(
+    "evalx_cache_memory_bytes", "Bytes that this worker keeps in memory, by level", ["level"], registry=REGISTRY
+)
 REDIS_AVAILABLE = Gauge("evalx_redis_available", "1 while Redis answers, 0 while memory stands in", registry=REGISTRY)
 REDIS_FAILURES = Counter(
     "evalx_redis_failures", "Calls without an answer: slow, away, refused", ["kind"], registry=REGISTRY

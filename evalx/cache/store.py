@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal, TypeAlias
 
 from evalx.cache.disk import DiskStore
@@ -18,6 +19,7 @@ from evalx.cache.link import Link
 from evalx.cache.tally import Place, Tally
 from evalx.cache.values import pack, pack_elsewhere, unpack, unpack_elsewhere
 from evalx.messages import Source
+from evalx.metrics import CACHE_MEMORY_BYTES
 
 StoreLevel: TypeAlias = Literal["result", "test", "artifact"]
 
@@ -28,17 +30,20 @@ MEMORY_BYTES: Mapping[StoreLevel, int] = {"result": 64 << 20, "test": 32 << 20, 
 REDIS_VALUE_BYTES: Mapping[StoreLevel, int] = {"result": 2 << 20, "test": 256 << 10, "artifact": 8 << 20}
 #: Part of a memory that one value may have, for the same reason.
 LARGEST_PART = 1 / 4
+#: Bytes that an entry takes besides its value: a key of some 90 characters, the header of the value, a node of the map.
+ENTRY_BYTES = 300
 #: Bytes from which a value is packed in a thread: it would keep the event loop for over a millisecond.
 THREAD_BYTES = 256 << 10
 
 
 class MemoryStore:
-    """A least-recently-used map, bounded by the bytes of its values."""
+    """A least-recently-used map, bounded by the bytes that it takes."""
 
     def __init__(self, max_bytes: int) -> None:
         self._values: OrderedDict[str, bytes] = OrderedDict()
-        self._bytes = 0
         self._max_bytes = max_bytes
+        #: Bytes of all entries.
+        self.bytes = 0
 
     def get(self, key: str) -> bytes | None:
         """Return the value and mark it as used."""
@@ -49,14 +54,19 @@ class MemoryStore:
 
     def put(self, key: str, value: bytes) -> None:
         """Store a value; the oldest ones make room."""
-        self._bytes -= len(self._values.pop(key, b""))
-        if len(value) > self._max_bytes * LARGEST_PART:
+        self._forget(key)
+        size = len(value) + ENTRY_BYTES
+        if size > self._max_bytes * LARGEST_PART:
             return
         self._values[key] = value
-        self._bytes += len(value)
-        while self._bytes > self._max_bytes:
-            _, dropped = self._values.popitem(last=False)
-            self._bytes -= len(dropped)
+        self.bytes += size
+        while self.bytes > self._max_bytes:
+            self._forget(next(iter(self._values)))
+
+    def _forget(self, key: str) -> None:
+        value = self._values.pop(key, None)
+        if value is not None:
+            self.bytes -= len(value) + ENTRY_BYTES
 
 
 class Store:
@@ -67,6 +77,8 @@ class Store:
         self.tally = Tally(self.link)
         self.ttl_s = ttl_s
         self._memories = {level: MemoryStore(size) for level, size in MEMORY_BYTES.items()}
+        for level, memory in self._memories.items():
+            CACHE_MEMORY_BYTES.labels(level).set_function(partial(getattr, memory, "bytes"))
         self._disk = disk
 
     @property

@@ -16,6 +16,7 @@ def samples(**growth: float) -> list[soak.Sample]:
         soak.Sample(
             at_s=10.0 * number,
             batches=number,
+            caches=number * 10**6,
             **{name: int(value + number * growth.get(name, 0)) for name, value in values.items()},
         )
         for number in range(60)

@@ -16,7 +16,7 @@ import zstandard
 from evalx.cache import disk as disk_module
 from evalx.cache import store as store_module
 from evalx.cache.disk import DiskStore
-from evalx.cache.store import MemoryStore, Store
+from evalx.cache.store import ENTRY_BYTES, MemoryStore, Store
 from evalx.cache.values import MAX_UNPACKED_BYTES, pack, unpack
 
 
@@ -161,16 +161,17 @@ async def test_memory_alone_needs_no_redis():
 
 
 def test_the_least_recently_used_values_make_room():
-    memory = MemoryStore(max_bytes=40)
+    memory = MemoryStore(4 * (10 + ENTRY_BYTES))
     for name in "abcd":
         memory.put(name, bytes(10))
     assert memory.get("a") is not None
     memory.put("e", bytes(10))
+    assert memory.bytes == 4 * (10 + ENTRY_BYTES)
     assert [name for name in "abcde" if memory.get(name) is not None] == ["a", "c", "d", "e"]
 
 
 def test_a_value_that_is_replaced_counts_once():
-    memory = MemoryStore(max_bytes=40)
+    memory = MemoryStore(4 * (10 + ENTRY_BYTES))
     for _ in range(10):
         memory.put("a", bytes(10))
     for name in "bcd":
@@ -179,11 +180,11 @@ def test_a_value_that_is_replaced_counts_once():
 
 
 def test_a_value_that_would_push_out_many_is_not_kept():
-    memory = MemoryStore(max_bytes=40)
+    memory = MemoryStore(4 * (10 + ENTRY_BYTES))
     memory.put("a", bytes(5))
     memory.put("b", bytes(11))
     memory.put("a", bytes(11))
-    assert (memory.get("a"), memory.get("b")) == (None, None)
+    assert (memory.get("a"), memory.get("b"), memory.bytes) == (None, None, 0)
 
 
 async def test_many_are_asked_for_in_one_call(server: FakeRedis):

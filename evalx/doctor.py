@@ -18,6 +18,7 @@ import aiohttp
 import msgspec
 import redis.asyncio
 
+from evalx.access import redis_hint
 from evalx.agents.topics import TopicAdmin
 from evalx.errors import EvalxError
 from evalx.languages import Registry
@@ -161,7 +162,7 @@ async def _kafka(settings: Settings) -> list[Check]:
         async with asyncio.timeout(SERVICE_TIMEOUT_S), TopicAdmin(settings) as admin:
             states = await admin.states()
     except (EvalxError, OSError, TimeoutError) as error:
-        advice = "start Kafka, or set EVALX_KAFKA_BOOTSTRAP"
+        advice = "start Kafka, or set EVALX_KAFKA_BOOTSTRAP and what it is to be told (docs/operating.md)"
         text = str(error) or f"no answer from {settings.kafka_bootstrap} within {SERVICE_TIMEOUT_S:g} s"
         return [Check("kafka", "fail", text, advice)]
     topics = [check_topic(state.name, state.wanted, state.found) for state in states]
@@ -179,16 +180,19 @@ def check_topic(name: str, wanted: int, found: int) -> Check:
 
 
 async def _redis(settings: Settings) -> list[Check]:
-    client = redis.asyncio.Redis.from_url(settings.redis_url)
+    client = None
     try:
+        client = redis.asyncio.Redis.from_url(settings.redis_location)
         async with asyncio.timeout(SERVICE_TIMEOUT_S):
             memory: dict[str, Any] = await client.info("memory")
             seconds, microseconds = await client.time()
-    except _REDIS_ERRORS as error:
-        advice = "start Redis, or set EVALX_REDIS_URL; until then each worker only knows what it has judged itself"
+    except (*_REDIS_ERRORS, EvalxError) as error:
+        todo = redis_hint(error) or "start Redis, or set EVALX_REDIS_URL"
+        advice = f"{todo}; until then each worker only knows what it has judged itself"
         return [Check("redis", "warn", f"it does not answer: {error}", advice)]
     finally:
-        await client.aclose()
+        if client is not None:
+            await client.aclose()
     return [check_redis_memory(memory), _clock("clock of Redis", seconds + microseconds / 1e6)]
 
 

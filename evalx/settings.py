@@ -18,9 +18,16 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from evalx.access import (
+    PREFIX,
+    SaslMechanism,
+    SecurityProtocol,
+    kafka_mistake,
+    read_secret,
+    redis_mistake,
+    with_access,
+)
 from evalx.errors import ConfigurationError
-
-PREFIX = "EVALX_"
 
 _KIB = 1024
 _MIB = 1024 * _KIB
@@ -136,6 +143,14 @@ def _original(name: str) -> AliasChoices:
     return AliasChoices(PREFIX + name, name)
 
 
+#: The fields that `_access_fits` looks at together.
+_ACCESS = tuple(
+    f"{service}_{name}"
+    for service in ("kafka", "redis")
+    for name in ("username", "password", "password_file", "ca_file", "cert_file", "key_file")
+)
+
+
 class Settings(BaseSettings):
     """Everything that can be set. Durations carry their unit in the name; sizes are bytes; maxima are inclusive."""
 
@@ -145,9 +160,25 @@ class Settings(BaseSettings):
 
     # Services
     kafka_bootstrap: str = Field("localhost:9092", min_length=1, description="Kafka's brokers, HOST:PORT, by comma")
+    kafka_security_protocol: SecurityProtocol = Field(
+        "PLAINTEXT", description="PLAINTEXT, SSL (which is TLS), SASL_PLAINTEXT or SASL_SSL"
+    )
+    kafka_sasl_mechanism: SaslMechanism = Field("SCRAM-SHA-512", description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
+    kafka_username: str | None = Field(None, description="for SASL")
+    kafka_password: str | None = Field(None, repr=False, description="for SASL")
+    kafka_password_file: Path | None = Field(None, description="a file that holds it, instead")
+    kafka_ca_file: Path | None = Field(None, description="for SSL: whom to trust, PEM; unset = as the system")
+    kafka_cert_file: Path | None = Field(None, description="for SSL: our certificate, PEM; unset = none")
+    kafka_key_file: Path | None = Field(None, description="its key, without a password; unset = in kafka_cert_file")
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0", pattern=r"^(rediss?|unix)://", repr=False, description="where the cache is"
     )
+    redis_username: str | None = Field(None, description="unset = Redis's default user, or the one in the URL")
+    redis_password: str | None = Field(None, repr=False, description="unset = none, or the one in the URL")
+    redis_password_file: Path | None = Field(None, description="a file that holds it, instead")
+    redis_ca_file: Path | None = Field(None, description="for rediss://: whom to trust, PEM; unset = as the system")
+    redis_cert_file: Path | None = Field(None, description="for rediss://: our certificate, PEM; unset = none")
+    redis_key_file: Path | None = Field(None, description="its key, without a password; unset = in redis_cert_file")
     docker_host: str | None = Field(None, description="the Docker daemon; unset = the usual socket")
 
     # Topics
@@ -305,6 +336,39 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _access_fits(self) -> Self:
+        given = {name.upper(): getattr(self, name) for name in _ACCESS}
+        if mistake := kafka_mistake(self.kafka_security_protocol, given) or redis_mistake(self.redis_url, given):
+            raise ValueError(mistake)
+        return self
+
+    @property
+    def kafka_uses_tls(self) -> bool:
+        """Whether connections to Kafka are encrypted."""
+        return self.kafka_security_protocol.endswith("SSL")
+
+    @property
+    def kafka_uses_sasl(self) -> bool:
+        """Whether Kafka is told a user and a password."""
+        return self.kafka_security_protocol.startswith("SASL")
+
+    @property
+    def kafka_secret(self) -> str | None:
+        """The password for Kafka, wherever it is; raises ConfigurationError when its file cannot be read."""
+        return read_secret(f"{PREFIX}KAFKA_PASSWORD_FILE", self.kafka_password_file, self.kafka_password)
+
+    @property
+    def redis_location(self) -> str:
+        """`redis_url` with user, password and certificates; raises as `kafka_secret` does. Never to be shown."""
+        secret = read_secret(f"{PREFIX}REDIS_PASSWORD_FILE", self.redis_password_file, self.redis_password)
+        files = {
+            "ssl_ca_certs": self.redis_ca_file,
+            "ssl_certfile": self.redis_cert_file,
+            "ssl_keyfile": self.redis_key_file or self.redis_cert_file,
+        }
+        return with_access(self.redis_url, self.redis_username, secret, files)
+
     @property
     def topic_submissions(self) -> str:
         """The topic that submissions come from."""
@@ -377,7 +441,7 @@ def _complaint(error: Mapping[str, Any]) -> str:
         return text
     name = _variable(str(error["loc"][0]))
     # A URL may hold a password; that and other secrets must not end in a log.
-    got = "" if name.endswith(("_URL", "_TOKENS", "_SECRET")) else f" (got {str(error['input'])[:60]!r})"
+    got = "" if name.endswith(("_URL", "_TOKENS", "_SECRET", "_PASSWORD")) else f" (got {str(error['input'])[:60]!r})"
     return f"{name}: {text}{got}"
 
 

@@ -25,6 +25,7 @@ import structlog
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from evalx import broker
 from evalx.agents.assignor import assignor_of
 from evalx.agents.continuity import Continuity
 from evalx.agents.lag import CLIENT_PREFIX
@@ -109,6 +110,7 @@ def create_app(settings: Settings, name: str, folder: Path) -> Any:
     app = faust.App(
         settings.consumer_group,
         broker=brokers,
+        broker_credentials=_credentials(settings),
         # By it the group's members can be told apart from outside, as `evalx lag` and the health watch do.
         broker_client_id=CLIENT_PREFIX + name,
         datadir=str(folder),
@@ -132,6 +134,20 @@ def create_app(settings: Settings, name: str, folder: Path) -> Any:
     )
     app.transport = _Transport(app.conf.broker_consumer, app)
     return app
+
+
+def _credentials(settings: Settings) -> Any:
+    """What ``broker.connection`` gives to other clients, in Faust's words; None for none."""
+    arguments = broker.connection(settings)
+    context = arguments.get("ssl_context")
+    if settings.kafka_uses_sasl:
+        return faust.SASLCredentials(
+            username=arguments["sasl_plain_username"],
+            password=arguments["sasl_plain_password"],
+            mechanism=arguments["sasl_mechanism"],
+            ssl_context=context,
+        )
+    return None if context is None else faust.SSLCredentials(context)
 
 
 class Partitions:

@@ -143,7 +143,7 @@ class HealthServer:
             text = f"EVALX_HEALTH_PORT: cannot listen on {place}: {error.strerror or error}"
             listening.set_exception(ConfigurationError(text))
             return
-        self._redis = redis.asyncio.Redis.from_url(settings.redis_url)
+        self._redis = redis.asyncio.Redis.from_url(settings.redis_location)
         self._docker = open_docker(settings.docker_host)
         listening.set_result(None)
         watching = asyncio.create_task(self._watch.run())

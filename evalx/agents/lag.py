@@ -20,6 +20,7 @@ from aiokafka.errors import (
     NotCoordinatorForGroupError,
 )
 
+from evalx import broker
 from evalx.agents.reader import ANSWER_TIMEOUT_S, TopicReader
 from evalx.errors import ServiceUnavailableError
 from evalx.settings import Settings
@@ -64,7 +65,7 @@ class LagReader:
         self._settings = settings
         self._reader = TopicReader(settings, settings.topic_submissions)
         self._admin = AIOKafkaAdminClient(
-            bootstrap_servers=settings.kafka_bootstrap, request_timeout_ms=int(ANSWER_TIMEOUT_S * 1000)
+            **broker.connection(settings), request_timeout_ms=int(ANSWER_TIMEOUT_S * 1000)
         )
 
     async def __aenter__(self) -> Self:

@@ -12,10 +12,11 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
+from evalx import broker
 from evalx.agents.outlet import Headers, Outlet, ThreadedOutlet
 from evalx.agents.records import Record
 from evalx.agents.topics import TopicAdmin
-from evalx.errors import EvalxError, JudgeFaultError, RejectedError, ServiceUnavailableError
+from evalx.errors import EvalxError, JudgeFaultError, RejectedError
 from evalx.messages import PLACE_HEADER, Result, encode_fitting
 from evalx.metrics import DEAD_LETTERS
 from evalx.settings import Settings
@@ -71,7 +72,7 @@ class Publisher:
             await self._dead_letters.start()
         except (KafkaError, OSError) as error:
             await self.stop()
-            raise ServiceUnavailableError("Kafka", self._settings.kafka_bootstrap, str(error)) from error
+            raise await broker.unavailable(self._settings, error) from error
 
     async def stop(self) -> None:
         """Send what is buffered and disconnect."""
@@ -135,7 +136,7 @@ class Publisher:
 
     def _producer(self, compression: str | None, max_bytes: int) -> AIOKafkaProducer:
         return AIOKafkaProducer(
-            bootstrap_servers=self._settings.kafka_bootstrap,
+            **broker.connection(self._settings),
             acks="all",
             enable_idempotence=True,
             linger_ms=LINGER_MS,

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from evalx import broker
 from evalx.errors import ConfigurationError, ServiceUnavailableError
 from evalx.settings import Settings
 
@@ -41,7 +42,7 @@ class TopicReader:
         self.topic = topic
         self.partitions: tuple[int, ...] = ()
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.kafka_bootstrap,
+            **broker.connection(settings),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             request_timeout_ms=int(ANSWER_TIMEOUT_S * 1000),
@@ -74,8 +75,7 @@ class TopicReader:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 return await answer
         except (KafkaError, OSError, TimeoutError) as error:
-            hint = f"{error!r}; is it running, and is EVALX_KAFKA_BOOTSTRAP right?"
-            raise ServiceUnavailableError("Kafka", self._settings.kafka_bootstrap, hint) from error
+            raise await broker.unavailable(self._settings, error) from error
 
     async def bounds(self) -> dict[int, tuple[int, int]]:
         """The first offset that is kept, and the one behind the last, of each partition."""

@@ -33,6 +33,7 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
+from evalx import broker
 from evalx.agents.letters import (
     HEADER_OFFSET,
     HEADER_REPLAYED_FROM,
@@ -254,7 +255,7 @@ class Replayer:
 
     def _make_producer(self) -> AIOKafkaProducer:
         return AIOKafkaProducer(
-            bootstrap_servers=self._settings.kafka_bootstrap,
+            **broker.connection(self._settings),
             acks="all",
             # A message that is sent again because its confirmation was lost would be a second replay.
             enable_idempotence=True,

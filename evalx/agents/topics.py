@@ -15,7 +15,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from evalx.errors import ConfigurationError, ServiceUnavailableError
+from evalx import broker
+from evalx.errors import ConfigurationError
 from evalx.settings import Settings
 
 #: Milliseconds for one request of the admin client. A healthy broker answers in a few; creating topics takes up to a
@@ -50,18 +51,14 @@ class TopicAdmin:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._client = AIOKafkaAdminClient(
-            bootstrap_servers=settings.kafka_bootstrap, request_timeout_ms=ADMIN_TIMEOUT_MS
-        )
+        self._client = AIOKafkaAdminClient(**broker.connection(settings), request_timeout_ms=ADMIN_TIMEOUT_MS)
 
     async def __aenter__(self) -> TopicAdmin:
         try:
             await self._client.start()
         except (KafkaError, OSError) as error:
             await self._client.close()
-            raise ServiceUnavailableError(
-                "Kafka", self._settings.kafka_bootstrap, f"{error}; is it running, and is EVALX_KAFKA_BOOTSTRAP right?"
-            ) from error
+            raise await broker.unavailable(self._settings, error) from error
         return self
 
     async def __aexit__(self, *_exc: object) -> None:

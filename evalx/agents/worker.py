@@ -93,9 +93,9 @@ class Worker:
         self._settings = settings
         self.name = settings.worker_name or f"{socket.gethostname()}:{os.getpid()}"
         registry = self._registry = Registry.load()
-        self._lease = WorkerLease(settings.redis_url, self.name)
+        self._lease = WorkerLease(settings.redis_location, self.name)
         self._store = Store(
-            settings.redis_url,
+            settings.redis_location,
             timeout_ms=settings.redis_timeout_ms,
             ttl_s=settings.result_cache_ttl_s,
             disk=DiskStore(settings.artifact_dir, settings.artifact_disk_bytes),

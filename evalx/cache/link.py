@@ -27,6 +27,7 @@ from typing import Any, TypeAlias, TypeVar
 import redis.asyncio
 import structlog
 
+from evalx.access import redis_hint
 from evalx.metrics import REDIS_AVAILABLE, REDIS_FAILURES
 
 log = structlog.get_logger(__name__)
@@ -144,7 +145,7 @@ class Link:
         if self._away_since is None:
             self._away_since = time.monotonic()
             REDIS_AVAILABLE.set(0)
-            log.warning("redis_unavailable", detail=repr(error))
+            log.warning("redis_unavailable", detail=repr(error), **_hint(error))
         if self.client is not None and (self._probing is None or self._probing.done()):
             self._probing = asyncio.create_task(self._probe())
 
@@ -165,6 +166,12 @@ class Link:
             await asyncio.sleep(pause)
             if not self._is_open or await self.probe():
                 return
+
+
+def _hint(error: Exception) -> dict[str, str]:
+    """What to do, when it is more than to wait."""
+    hint = redis_hint(error)
+    return {"hint": hint} if hint else {}
 
 
 @contextlib.asynccontextmanager

@@ -195,7 +195,7 @@ def _listener(settings: Settings, submission: Submission, progress: Progress) ->
         for test in told.tests:
             progress.ended(test.id, test.verdict, test.cpu_time_ms)
 
-    return Listener(settings.redis_url, settings.topic_prefix, submission.id, on_progress)
+    return Listener(settings.redis_location, settings.topic_prefix, submission.id, on_progress)
 
 
 def _ids(submission: Submission) -> list[str]:

@@ -26,6 +26,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
+from evalx import broker
 from evalx.cache.progress import PROGRESS_HEADER, PROGRESS_WANTED
 from evalx.client.bulk import AT_MOST, Bulk
 from evalx.client.prepared import Prepared, prepare
@@ -150,7 +151,7 @@ class Client:
         except BaseException as error:
             await self.close()
             if isinstance(error, KafkaError | OSError | TimeoutError):
-                raise self._unavailable(error) from error
+                raise await broker.unavailable(self._settings, error) from error
             raise
         self._state = "connected"
         return self
@@ -264,7 +265,7 @@ class Client:
                 if result is not None and seen.add(result.id) is None:
                     yield result
         except (KafkaError, OSError) as error:
-            raise self._unavailable(error) from error
+            raise await broker.unavailable(self._settings, error) from error
         finally:
             self._consumers.discard(consumer)
             await consumer.stop()
@@ -280,7 +281,7 @@ class Client:
 
     async def _connect(self) -> None:
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._settings.kafka_bootstrap,
+            **broker.connection(self._settings),
             acks="all",
             # Not idempotent: a repeat does no harm, while a batch that such a producer had to give up would leave a
             # gap in its numbers, and the broker would refuse everything after it.
@@ -299,7 +300,7 @@ class Client:
 
     def _new_consumer(self) -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._settings.kafka_bootstrap,
+            **broker.connection(self._settings),
             enable_auto_commit=False,
             # Positions are always given; one that retention has overtaken goes on with what is left.
             auto_offset_reset="earliest",

@@ -98,7 +98,7 @@ class Shelf:
     def __init__(self, settings: Settings, name: str, link: Link | None = None) -> None:
         self._settings = settings
         self._name = name
-        self.link = link or Link(settings.redis_url, timeout_ms=max(settings.redis_timeout_ms, LEAST_TIMEOUT_MS))
+        self.link = link or Link(settings.redis_location, timeout_ms=max(settings.redis_timeout_ms, LEAST_TIMEOUT_MS))
         self._root = f"evalx:v1:{settings.topic_prefix}:gateway"
         self._limits = _limits(settings)
 

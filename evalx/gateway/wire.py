@@ -16,8 +16,9 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
+from evalx import broker
 from evalx.client import check_topics
-from evalx.errors import RequestError, ServiceUnavailableError
+from evalx.errors import RequestError
 from evalx.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -61,7 +62,7 @@ class Wire:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await self._connect()
         except (KafkaError, OSError, TimeoutError) as error:
-            raise self._unavailable(error) from error
+            raise await broker.unavailable(self._settings, error) from error
         assert self._consumer is not None
         self.reader = asyncio.create_task(self._read(self._consumer, wanted, on_result))
 
@@ -103,7 +104,7 @@ class Wire:
                 await consumer.start()
                 await self._scan(consumer, since_ms - CLOCK_SKEW_MS, wanted, on_result)
         except (KafkaError, OSError, TimeoutError) as error:
-            raise self._unavailable(error) from error
+            raise await broker.unavailable(self._settings, error) from error
         finally:
             await consumer.stop()
 
@@ -124,7 +125,7 @@ class Wire:
 
     async def _connect(self) -> None:
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._settings.kafka_bootstrap,
+            **broker.connection(self._settings),
             acks="all",
             # Not idempotent: a repeat does no harm, while a batch that such a producer had to give up would leave a
             # gap in its numbers, and the broker would refuse everything after it.
@@ -143,7 +144,7 @@ class Wire:
 
     def _new_consumer(self) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(
-            bootstrap_servers=self._settings.kafka_bootstrap,
+            **broker.connection(self._settings),
             enable_auto_commit=False,
             # Positions are always given; one that retention has overtaken goes on with what is left.
             auto_offset_reset="earliest",
@@ -154,12 +155,6 @@ class Wire:
     async def _read(self, consumer: AIOKafkaConsumer, wanted: Wanted, on_result: OnResult) -> None:
         async for record in consumer:
             await _hand_over(record, wanted, on_result)
-
-    def _unavailable(self, error: BaseException) -> ServiceUnavailableError:
-        hint = str(error) or type(error).__name__
-        return ServiceUnavailableError(
-            "Kafka", self._settings.kafka_bootstrap, f"{hint}; is it running, and is EVALX_KAFKA_BOOTSTRAP right?"
-        )
 
 
 async def _hand_over(record: Any, wanted: Wanted, on_result: OnResult) -> None:

@@ -96,7 +96,7 @@ export class Gateway {
     if (token) headers.set("authorization", `Bearer ${token}`);
     let response;
     try {
-      response = await fetch(new URL(path, document.baseURI), { ...options, headers, cache: "no-store", credentials: "same-origin" });
+      response = await fetch(new URL(path, document.baseURI), { ...options, headers, cache: "no-store" });
     } catch (error) {
       if (options.signal?.aborted) throw error;
       throw unreachable();
@@ -147,7 +147,8 @@ function parseEvent(block) {
 /** @param {Response} response */
 async function refusal(response) {
   const document = await response.json().catch(() => ({}));
-  const text = typeof document.error === "string" ? document.error : `the answer was ${response.status} ${response.statusText}`;
+  const answered = `the answer was ${response.status} ${response.statusText}`;
+  const text = typeof document.error === "string" ? document.error : answered;
   const after = Number.parseInt(response.headers.get("retry-after") ?? "", 10);
   return new GatewayError(response.status, text, Number.isNaN(after) ? null : after);
 }

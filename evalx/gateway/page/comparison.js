@@ -18,13 +18,19 @@ const AROUND = 3;
  */
 export function testInFull(test, given, number, checker) {
   const words = verdict(test.verdict);
-  const facts = [ending(test), `${duration(test.cpu_time_ms)} of CPU time`, `${duration(test.wall_time_ms)} elapsed`, size(test.peak_memory_bytes)];
-  const whole = test.verdict === "SK" || test.verdict === "JE" ? "" : ` ${facts.filter(Boolean).join(", ")}.`;
-  const parts = [el("h3", {}, `Test ${number}: `, el("span", { class: `ink ${words.kind}` }, words.name)), el("p", {}, words.what + whole)];
+  const title = el("h3", {}, `Test ${number}: `, el("span", { class: `ink ${words.kind}` }, words.name));
+  const parts = [title, el("p", {}, `${words.what} ${facts(test)}`)];
   if (test.stdout === undefined) parts.push(el("p", { class: "hint" }, "Its output comes with the result."));
   else parts.push(...outputs(test, given, checker));
   parts.push(block("Input", given.stdin, { none: "empty", open: false }));
   return el("div", { class: "full" }, ...parts);
+}
+
+/** @param {any} test */
+function facts(test) {
+  if (test.verdict === "SK" || test.verdict === "JE") return "";
+  const times = [`${duration(test.cpu_time_ms)} of CPU time`, `${duration(test.wall_time_ms)} elapsed`];
+  return `${[ending(test), ...times, size(test.peak_memory_bytes)].filter(Boolean).join(", ")}.`;
 }
 
 /**
@@ -35,12 +41,17 @@ export function testInFull(test, given, number, checker) {
 function outputs(test, given, checker) {
   const stdout = decoded(test.stdout, test.encoding), stderr = decoded(test.stderr, test.encoding);
   const parts = [];
-  if (stdout.odd || stderr.odd) parts.push(el("p", { class: "hint" }, "The output is not all UTF-8; � stands for bytes that are none."));
+  if (stdout.odd || stderr.odd) parts.push(hint("The output is not all UTF-8; � stands for bytes that are none."));
   if (test.verdict === "WA") parts.push(comparison(given.expected, stdout.text, checker));
   else parts.push(block("Output", stdout.text, { none: "nothing was written", open: true }));
-  if (test.stdout_truncated || test.stderr_truncated) parts.push(el("p", { class: "hint" }, "The output was cut at the limit."));
+  if (test.stdout_truncated || test.stderr_truncated) parts.push(hint("The output was cut at the limit."));
   if (stderr.text) parts.push(block("Error output", stderr.text, { none: "", open: test.verdict !== "AC" }));
   return parts;
+}
+
+/** @param {string} text */
+function hint(text) {
+  return el("p", { class: "hint" }, text);
 }
 
 /**
@@ -49,18 +60,21 @@ function outputs(test, given, checker) {
  * @param {string} checker
  */
 function comparison(expected, actual, checker) {
-  const lines = diffLines(expected, actual, checker);
-  const rows = folded(lines).slice(0, MOST_LINES);
+  const lines = folded(diffLines(expected, actual, checker));
+  const rows = lines.slice(0, MOST_LINES);
+  const left = lines.length - rows.length;
   const table = el(
     "table", { class: "diff" },
     el("caption", {}, "Expected output (−) and output of the program (+)"),
-    el("thead", {}, el("tr", {}, ...["Expected line", "Output line", "", "Text"].map((one) => el("th", { scope: "col" }, one)))),
+    el("thead", {}, el("tr", {}, ...COLUMNS.map((one) => el("th", { scope: "col" }, one)))),
     el("tbody", {}, ...rows.map(row)),
   );
-  const frame = el("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": "Difference to the expected output" }, table);
-  return el("div", {}, el("h4", {}, "Difference"), frame);
+  const spoken = { role: "region", "aria-label": "Difference to the expected output" };
+  const frame = el("div", { class: "scroller", tabindex: "0", ...spoken }, table);
+  return el("div", {}, el("h4", {}, "Difference"), frame, left > 0 && hint(`${left} more lines are not shown.`));
 }
 
+const COLUMNS = ["Expected line", "Output line", "", "Text"];
 const SIGNS = { same: "", missing: "−", extra: "+" };
 const SAID = { same: "both", missing: "expected, not written", extra: "written, not expected" };
 
@@ -78,7 +92,8 @@ function row(line) {
 /** @param {import("./diff.js").Line} line */
 function marked(line) {
   const text = line.text.slice(0, MOST_LINE);
-  const more = line.text.length > MOST_LINE ? [el("span", { class: "hint" }, ` … ${line.text.length - MOST_LINE} more characters`)] : [];
+  const left = line.text.length - MOST_LINE;
+  const more = left > 0 ? [el("span", { class: "hint" }, ` … ${left} more characters`)] : [];
   if (line.marks === undefined) return [visible(text), ...more];
   const [from, to] = line.marks;
   const mark = from < to ? [el("mark", {}, visible(text.slice(from, to)))] : [];
@@ -115,9 +130,11 @@ function folded(lines) {
  * @param {{none: string, open: boolean}} options
  */
 export function block(title, text, { none, open }) {
-  if (text === "") return el("p", { class: "hint" }, `${title}: ${none}.`);
-  const cut = text.length > MOST_CHARACTERS ? el("p", { class: "hint" }, `${text.length - MOST_CHARACTERS} more characters are not shown.`) : null;
-  const pre = el("pre", { tabindex: "0", role: "region", "aria-label": title }, visible(text.slice(0, MOST_CHARACTERS)));
+  if (text === "") return hint(`${title}: ${none}.`);
+  const left = text.length - MOST_CHARACTERS;
+  const spoken = { tabindex: "0", role: "region", "aria-label": title };
+  const pre = el("pre", spoken, visible(text.slice(0, MOST_CHARACTERS)));
+  const cut = left > 0 && hint(`${left} more characters are not shown.`);
   return el("details", { open }, el("summary", {}, title), pre, cut);
 }
 

@@ -42,8 +42,10 @@ export class Form {
   /** @param {Language[]} languages */
   offerLanguages(languages) {
     this.languages = languages;
-    this.language.replaceChildren(...languages.map((one) => el("option", { value: `${one.name} ${one.version}` }, one.title)));
-    const first = languages.find((one) => one.name === FIRST && one.default) ?? languages.find((one) => one.default) ?? languages[0];
+    const options = languages.map((one) => el("option", { value: `${one.name} ${one.version}` }, one.title));
+    this.language.replaceChildren(...options);
+    const usual = languages.filter((one) => one.default);
+    const first = usual.find((one) => one.name === FIRST) ?? usual[0] ?? languages[0];
     if (first) this.language.value = `${first.name} ${first.version}`;
   }
 
@@ -92,7 +94,7 @@ export class Form {
     if (this.language.selectedIndex < 0) this.language.selectedIndex = 0;
     this.editor.value = draft.code;
     this.showProblems([]);
-    this.tests.value = draft.tests.map((one) => ({ stdin: String(one?.stdin ?? ""), expected: String(one?.expected ?? "") }));
+    this.tests.value = draft.tests.map(({ stdin, expected }) => ({ stdin: String(stdin), expected: String(expected) }));
     const options = draft.options ?? {};
     for (const id of TEXTS) if (typeof options[id] === "string" && id !== "lane") byId(id).value = options[id];
     for (const id of TICKS) byId(id).checked = options[id] === true;
@@ -116,7 +118,7 @@ export function submission(draft) {
   return {
     language, version,
     code: draft.code,
-    tests: draft.tests.map((one) => ({ stdin: one.stdin, expected_output: one.expected === "" ? null : one.expected })),
+    tests: draft.tests.map(({ stdin, expected }) => ({ stdin, expected_output: expected === "" ? null : expected })),
     limits,
     checker: { kind: checker || "lines" },
     stop_on_failure: draft.options["stop-early"] === true,

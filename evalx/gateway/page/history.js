@@ -15,7 +15,8 @@ export function showHistory(onChoose) {
   const visits = store.visits();
   byId("clear-history").hidden = visits.length === 0;
   const items = visits.map((visit) => el("li", {}, entry(visit, onChoose)));
-  byId("history").replaceChildren(...(items.length ? items : [el("li", { class: "hint" }, "What you run is listed here, and nowhere else.")]));
+  const none = el("li", { class: "hint" }, "What you run is listed here, and nowhere else.");
+  byId("history").replaceChildren(...(items.length ? items : [none]));
 }
 
 /**
@@ -24,7 +25,8 @@ export function showHistory(onChoose) {
  */
 function entry(visit, onChoose) {
   const words = verdict(visit.verdict);
-  const passed = visit.verdict === "CE" || visit.verdict === "JE" ? "" : `, ${visit.passed} of ${visit.draft.tests.length}`;
+  const none = visit.verdict === "CE" || visit.verdict === "JE";
+  const passed = none ? "" : `, ${visit.passed} of ${visit.draft.tests.length}`;
   const state = visit.verdict === null ? "no result yet" : words.name + passed;
   return el(
     "button", { type: "button", on: { click: () => onChoose(visit) } },

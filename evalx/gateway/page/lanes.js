@@ -38,7 +38,7 @@ function show(queue) {
   byId("lanes").replaceChildren(...queue.lanes.map((lane) => el(
     "div", { class: lane.waiting ? "busy" : "" },
     el("dt", {}, lane.name),
-    el("dd", {}, lane.waiting, lane.waiting ? el("span", { class: "age" }, ` since ${duration(lane.oldest_s * 1000)}`) : null),
+    el("dd", {}, lane.waiting, lane.waiting > 0 && el("span", { class: "age" }, ` for ${duration(lane.oldest_s * 1000)}`)),
   )));
   const here = queue.lanes.reduce((sum, lane) => sum + lane.waiting, 0);
   const elsewhere = queue.waiting - here;

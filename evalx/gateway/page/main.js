@@ -91,7 +91,8 @@ async function begin() {
   try {
     form.offerLanguages(await gateway.languages());
   } catch (error) {
-    alarm(error instanceof GatewayError ? `The languages are not known: ${error.message}. Reload the page.` : String(error));
+    if (!(error instanceof GatewayError)) throw error;
+    alarm(`The languages are not known: ${error.message}. Reload the page.`);
     return;
   }
   const kept = store.draft();

@@ -33,10 +33,11 @@ export function compilerProblems(output, source) {
 export function runtimeProblems(stderr, source) {
   const name = escaped(source);
   const lines = stderr.split("\n");
-  const python = lines.map((line) => new RegExp(`^ *File "(?:[^"]*/)?${name}", line (\\d+)`).exec(line)).filter(Boolean);
-  if (python.length) {
-    const last = lines.filter((line) => /^\w[\w.]*(Error|Exception|Interrupt|Exit|Warning|Iteration)?(: |$)/.test(line)).pop();
-    return [problem(/** @type {any} */ (python.at(-1))[1], undefined, "error", last ?? "ends here")];
+  const frame = new RegExp(`^ *File "(?:[^"]*/)?${name}", line (\\d+)`);
+  const innermost = lines.map((line) => frame.exec(line)).filter((one) => one !== null).pop();
+  if (innermost) {
+    const last = lines.filter((line) => /^\w[\w.]*(: |$)/.test(line)).pop();
+    return [problem(innermost[1], undefined, "error", last ?? "ends here")];
   }
   for (const line of lines) {
     const node = new RegExp(`^(?:\\S*/)?${name}:(\\d+)$`).exec(line);

@@ -22,12 +22,15 @@ export class ResultView {
     /** @type {string | null} */
     this.chosen = null;
     this.byHand = false;
+    /** @type {number | undefined} */
+    this.frame = undefined;
     this.idle();
   }
 
   /** Nothing was run yet. */
   idle() {
-    this.root.replaceChildren(el("p", { class: "hint" }, "Press Run: each test gets a tile that turns when its verdict is known."));
+    const text = "Press Run: each test gets a tile that turns when its verdict is known.";
+    this.root.replaceChildren(el("p", { class: "hint" }, text));
   }
 
   /** @param {Sent} sent */
@@ -37,7 +40,8 @@ export class ResultView {
     this.chosen = null;
     this.byHand = false;
     this.head = el("div", { class: "summary" });
-    this.tiles = el("ol", { class: "tiles", "aria-label": "Tests" }, ...sent.tests.map((_, index) => el("li", {}, this.#tile(index))));
+    const tiles = sent.tests.map((_, index) => el("li", {}, this.#tile(index)));
+    this.tiles = el("ol", { class: "tiles", "aria-label": "Tests" }, ...tiles);
     this.full = el("div", { "aria-live": "off" });
     this.root.replaceChildren(this.head, this.tiles, this.full);
   }
@@ -54,7 +58,7 @@ export class ResultView {
   test(test) {
     this.known.set(test.id, test);
     this.#fill(Number(test.id) - 1, test);
-    this.#scale();
+    this.#scaleSoon();
     const failed = !["AC", "OK", "SK"].includes(test.verdict);
     // The first failure is what one wants to see, unless something else was chosen by hand.
     const first = this.#firstFailure();
@@ -82,8 +86,10 @@ export class ResultView {
   /** @param {number} index */
   #tile(index) {
     const id = String(index + 1);
+    const spoken = { "aria-pressed": "false", "aria-label": `Test ${id}: waiting` };
     return el(
-      "button", { type: "button", class: "tile waiting", "aria-pressed": "false", "aria-label": `Test ${id}: waiting`, on: { click: () => this.#choose(id, true) } },
+      "button",
+      { type: "button", class: "tile waiting", ...spoken, on: { click: () => this.#choose(id, true) } },
       el("span", { class: "tile-head" }, el("span", {}, id), el("strong", {}, "…")),
       bar("time"), bar("memory"),
     );
@@ -104,6 +110,14 @@ export class ResultView {
     tile.querySelector("strong").replaceChildren(test.verdict);
     tile.querySelector(".time .value").replaceChildren(time);
     tile.querySelector(".memory .value").replaceChildren(memory);
+  }
+
+  /** Once a frame: a thousand tests may end within one. */
+  #scaleSoon() {
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = undefined;
+      this.#scale();
+    });
   }
 
   /** The longest bar is the largest of this run. */
@@ -130,7 +144,8 @@ export class ResultView {
   #choose(id, byHand) {
     this.chosen = id;
     this.byHand ||= byHand;
-    [...this.tiles.children].forEach((item, index) => item.firstElementChild?.setAttribute("aria-pressed", String(String(index + 1) === id)));
+    this.tiles.querySelector('[aria-pressed="true"]')?.setAttribute("aria-pressed", "false");
+    this.tiles.children[Number(id) - 1]?.firstElementChild?.setAttribute("aria-pressed", "true");
     this.#show();
   }
 
@@ -145,14 +160,16 @@ export class ResultView {
 
 /** @param {string} name */
 function bar(name) {
-  return el("span", { class: `bar ${name}` }, el("span", { class: "track" }, el("span", { class: "fill" })), el("span", { class: "value" }));
+  const track = el("span", { class: "track" }, el("span", { class: "fill" }));
+  return el("span", { class: `bar ${name}` }, track, el("span", { class: "value" }));
 }
 
 /** @param {any} result */
 function summary(result) {
   const [code, text] = headline(result);
   const words = verdict(code);
-  return [el("p", { class: `badge ${words.kind}` }, code), el("div", {}, el("p", { class: "verdict" }, text), el("p", { class: "hint" }, circumstances(result)))];
+  const lines = [el("p", { class: "verdict" }, text), el("p", { class: "hint" }, circumstances(result))];
+  return [el("p", { class: `badge ${words.kind}` }, code), el("div", {}, ...lines)];
 }
 
 /**
@@ -172,7 +189,8 @@ const SOURCES = { executed: "", result_cache: "answered from the cache", joined:
 /** @param {any} result */
 function circumstances(result) {
   const parts = [];
-  if (result.compile) parts.push(result.compile.cached ? "compiled before" : `compiled in ${duration(result.compile.wall_time_ms)}`);
+  const compile = result.compile;
+  if (compile) parts.push(compile.cached ? "compiled before" : `compiled in ${duration(compile.wall_time_ms)}`);
   if (typeof result.judged_ms === "number") parts.push(`judged in ${duration(result.judged_ms)}`);
   if (typeof result.queued_ms === "number") parts.push(`waited ${duration(result.queued_ms)}`);
   parts.push(SOURCES[/** @type {"executed"} */ (result.source)] ?? "");

@@ -54,7 +54,7 @@ export class Runner {
     this.stopped.abort();
     this.view.stop();
     busy(false);
-    say("Not waited for any longer; the result will be in the history.");
+    say("Not waited for any longer. The history asks for the result again.");
   }
 
   /**
@@ -177,6 +177,7 @@ function busy(is) {
 
 /** @param {string} text */
 function sentence(text) {
-  const begun = text.charAt(0).toUpperCase() + text.slice(1);
+  // The name of a field at the beginning stays as it is.
+  const begun = text.replace(/^[a-z](?=[a-z]* )/, (letter) => letter.toUpperCase());
   return /[.!?]$/.test(begun) ? begun : `${begun}.`;
 }

@@ -3,7 +3,8 @@
 
 /**
  * @typedef {{id: string, at: number, title: string, verdict: string | null, passed: number, draft: Draft}} Visit
- * @typedef {{language: string, code: string, tests: Array<{stdin: string, expected: string}>, options: Record<string, any>}} Draft
+ * @typedef {{language: string, code: string, tests: Array<{stdin: string, expected: string}>,
+ *   options: Record<string, any>}} Draft
  */
 
 const DRAFT = "evalx.draft", HISTORY = "evalx.history", TOKEN = "evalx.token";

@@ -72,7 +72,9 @@ export class Tests {
 
 /** @param {string} text */
 function area(text) {
-  const node = el("textarea", { rows: Math.min(6, Math.max(2, text.split("\n").length)), spellcheck: "false", autocapitalize: "off", autocomplete: "off", wrap: "off" });
+  const rows = Math.min(6, Math.max(2, text.split("\n").length));
+  const plain = { spellcheck: "false", autocapitalize: "off", autocomplete: "off", wrap: "off" };
+  const node = el("textarea", { rows, ...plain });
   node.value = text;
   return node;
 }

@@ -27,7 +27,10 @@ export function verdict(code) {
  * @param {{exit_code: number | null, signal: number | null}} test
  */
 export function ending(test) {
-  if (test.signal !== null) return `Ended by signal ${test.signal}${SIGNALS[test.signal] ? ` (${SIGNALS[test.signal]})` : ""}`;
+  if (test.signal !== null) {
+    const name = SIGNALS[test.signal];
+    return `Ended by signal ${test.signal}${name ? ` (${name})` : ""}`;
+  }
   return test.exit_code === null ? "" : `Exit code ${test.exit_code}`;
 }
 

@@ -36,7 +36,7 @@ main() {
     step "packages" packages install_missing tests
     step "Docker daemon" docker ensure_docker
     step "Python environment (.venv)" venv ensure_venv requirements-dev.lock
-    step "images" images build_images
+    step "images" images build_images --monitoring
     step "runner's tests (ASan, UBSan)" runner-tests runner_tests
     step "fuzz the parsers (1 min)" fuzz fuzz
     step "ruff" ruff lint

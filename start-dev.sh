@@ -8,17 +8,21 @@ source "$(dirname "${BASH_SOURCE[0]}")/scripts/setup.sh"
 HEALTH_WAIT_S=120
 # A worker may lose a race with Kafka once or twice; one that ends five times will not come up.
 RESTARTS_GIVE_UP=5
+GRAFANA=${EVALX_GRAFANA_IMAGE:-grafana/grafana-oss:latest}
+# Grafana's image is some 150 MB.
+PULL_S=300
 
 usage() {
     cat <<'TEXT'
-Usage: ./start-dev.sh [--status | --stop | --help]
+Usage: ./start-dev.sh [--monitoring | --status | --stop | --help]
 
 Installs what is missing, builds the images, starts Kafka, Redis, a worker and the gateway, creates the topics, judges the
 samples in examples/ through Kafka in each language, prints the verdicts, and leaves the stack running. Run it again at any
 time: what is up to date is skipped.
 
-  --status   what runs, and whether it is healthy
-  --stop     stops the stack and keeps its data; a Docker daemon goes on running, whoever started it
+  --monitoring  with Prometheus, and Grafana if its image can be had (EVALX_GRAFANA_IMAGE)
+  --status      what runs, and whether it is healthy
+  --stop        stops the stack and keeps its data; a Docker daemon goes on running, whoever started it
 
 Example: EVALX_WORKERS=3 ./start-dev.sh
 Settings are in .env (see .env.example); EVALX_WORKERS is the number of workers. Logs are in .run/logs/.
@@ -64,6 +68,16 @@ start_judging() {
     compose up -d --no-build --scale "worker=${EVALX_WORKERS:-1}" worker gateway && wait_healthy worker gateway
 }
 
+# Prometheus is built here; Grafana comes from a registry, and is left out where that cannot be reached.
+start_monitoring() {
+    compose --profile monitoring up -d --no-build prometheus kafka-disk && wait_healthy prometheus || return 1
+    if docker image inspect "$GRAFANA" >/dev/null 2>&1 || timeout "$PULL_S" docker pull -q "$GRAFANA" 2>/dev/null; then
+        compose --profile grafana up -d --no-build grafana
+    else
+        say "no Grafana: $GRAFANA cannot be had (set EVALX_GRAFANA_IMAGE)"
+    fi
+}
+
 create_topics() { evalx_cli evalx topics create; }
 
 start() {
@@ -73,16 +87,18 @@ start() {
     step "packages" packages install_missing runtime
     step "Docker daemon" docker ensure_docker
     step "Python environment (.venv)" venv ensure_venv requirements.lock
-    step "images" images build_images
+    step "images" images build_images $MONITORING
     grep -E ' built ' "$LOG_DIR/images.log" | sed 's/^/      /' || true
     step "Kafka and Redis" services start_services
     step "topics" topics create_topics
     step "worker and gateway" worker start_judging
+    [ -z "$MONITORING" ] || step "monitoring" monitoring start_monitoring
     say ""
     evalx_cli evalx samples "$ROOT/examples" || die "the samples did not all get the right verdict"
     say ""
     say "Up after $(since "$start") s. Kafka is localhost:${EVALX_KAFKA_PORT:-9092}, Redis 127.0.0.1:${EVALX_REDIS_PORT:-6379}."
     say "HTTP is http://127.0.0.1:${EVALX_GATEWAY_PORT:-3000}; see docs/http.md."
+    [ -z "$MONITORING" ] || say "Prometheus is http://127.0.0.1:${EVALX_PROMETHEUS_PORT:-9090}; alerts: docs/runbook.md."
     say "Try: .venv/bin/evalx submit examples/aplusb/main.cpp --tests examples/aplusb/tests"
     say "Stop: ./start-dev.sh --stop"
 }
@@ -101,14 +117,19 @@ status() {
 
 stop() {
     docker_answers || die "no Docker daemon answers, so nothing of evalx runs"
-    step "stopping" stop compose down
+    step "stopping" stop compose --profile monitoring --profile grafana down
     say "The data is kept in volumes. The Docker daemon goes on running, since other containers may need it$(
         [ ! -e "$RUN_DIR/dockerd.pid" ] || printf ' (it was started by this script, process %s)' "$(cat "$RUN_DIR/dockerd.pid")"
     )."
 }
 
+MONITORING=
 case ${1:-} in
     '') start ;;
+    --monitoring)
+        MONITORING=--monitoring
+        start
+        ;;
     --status) status ;;
     --stop) stop ;;
     -h | --help) usage ;;

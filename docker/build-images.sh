@@ -11,6 +11,8 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../scripts/setup.sh"
 
 ALL=(runner sandbox-c-cpp sandbox-python sandbox-java21 sandbox-java25 sandbox-javascript kafka redis worker)
+# What --monitoring adds.
+MONITORING=(prometheus)
 STAGE_DIR=$ROOT/docker/build
 CA_DIR=$ROOT/docker/ca
 RESULT_DIR=$(mktemp -d)
@@ -21,8 +23,9 @@ usage() {
 Usage: docker/build-images.sh [--only NAME]... [--jobs N] [--list]
 
 Builds all images, or those named (and what they need), and skips what is up to date.
-  --only NAME  one of: ${ALL[*]}
+  --only NAME  one of: ${ALL[*]} ${MONITORING[*]}
   --jobs N     builds at a time (default: the number of cores, at most 4)
+  --monitoring builds Prometheus as well
   --list       prints the names of the images and ends
 
 Example: docker/build-images.sh --only sandbox-python --only worker --jobs 2
@@ -179,6 +182,7 @@ parse() {
                 JOBS=$2
                 shift
                 ;;
+            --monitoring) ALL+=("${MONITORING[@]}") ;;
             --list)
                 printf "$IMAGE_PREFIX%s\n" "${ALL[@]}"
                 exit 0
@@ -197,9 +201,9 @@ main() {
     local name known
     parse "$@"
     [ "${#NAMES[@]}" -gt 0 ] || NAMES=("${ALL[@]}")
-    known=" ${ALL[*]} "
+    known=" ${ALL[*]} ${MONITORING[*]} "
     for name in "${NAMES[@]}"; do
-        [[ $known == *" $name "* ]] || die "unknown image: $name (known: ${ALL[*]})"
+        [[ $known == *" $name "* ]] || die "unknown image: $name (known:$known)"
     done
     [[ " ${NAMES[*]} " == *" runner "* || " ${NAMES[*]} " != *" sandbox-"* ]] || NAMES=(runner "${NAMES[@]}")
     "$ROOT/docker/base.sh"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
 
 #: Seconds; a cached answer takes a few milliseconds, a compile a few seconds, the longest batch two minutes.
 STAGE_BUCKETS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 120.0)
@@ -65,3 +66,11 @@ POOL_ACQUIRE_SECONDS = Histogram(
     "evalx_pool_acquire_seconds", "Time until a job has a container: an idle one, or one waited for", ["way"],
     buckets=ACQUIRE_BUCKETS_S, registry=REGISTRY,
 )  # fmt: skip
+
+# A rate needs a first value: what has never happened is 0, and not unknown.
+for _event in ("awaited", "taken_over", "lost"):
+    LEASES.labels(_event)
+for _kind in ("dropped", "real"):
+    GAPS.labels(_kind)
+for _kind in ("slow", "away", "refused"):
+    REDIS_FAILURES.labels(_kind)

@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -16,12 +16,17 @@ from evalx import broker
 from evalx.agents.outlet import Headers, Outlet, ThreadedOutlet
 from evalx.agents.records import Record
 from evalx.agents.topics import TopicAdmin
-from evalx.errors import EvalxError, JudgeFaultError, RejectedError
+from evalx.errors import EvalxError, JudgeFaultError, RejectedError, RejectionCode
 from evalx.messages import PLACE_HEADER, Result, encode_fitting
 from evalx.metrics import DEAD_LETTERS
 from evalx.settings import Settings
 
 log = structlog.get_logger(__name__)
+
+# A rate needs a first value: what has never happened is 0, and not unknown.
+_FAULTS: tuple[type[JudgeFaultError], ...] = (JudgeFaultError, *JudgeFaultError.__subclasses__())
+for _code in (*get_args(RejectionCode), *(fault.default_code for fault in _FAULTS)):
+    DEAD_LETTERS.labels(_code)
 
 #: Milliseconds that a message waits for others to share a request with. Under load requests fill by themselves; one
 #: millisecond is not noticed on an idle stack.

@@ -45,6 +45,7 @@ from evalx.agents.pipeline import Pipeline
 from evalx.agents.publisher import Publisher
 from evalx.agents.pulse import Pulse
 from evalx.agents.records import Record
+from evalx.agents.reporting import expect
 from evalx.agents.sequencer import Sequencer
 from evalx.agents.source import ConsumerSource
 from evalx.agents.standstill import Work, allowance_s
@@ -117,6 +118,7 @@ class Worker:
         self._folder = WorkerFolder()
         self._app = create_app(settings, self.name, self._folder.path)
         self._flow = ConsumerFlow(self._app)
+        expect(lane.name for lane in settings.lanes)
         self._sequencer: Sequencer[Record] = Sequencer()
         self._lanes: Lanes[Record] = Lanes(
             (lane.name for lane in settings.lanes),

@@ -30,6 +30,7 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -41,7 +42,7 @@ from evalx.cache.keys import Keys, Namespace
 from evalx.cache.link import Words
 from evalx.cache.store import MemoryStore
 from evalx.cache.values import pack, unpack
-from evalx.metrics import LEASES
+from evalx.metrics import CACHE_MEMORY_BYTES, LEASES
 
 log = structlog.get_logger(__name__)
 
@@ -117,6 +118,7 @@ class Claims:
         self._ttl_s = ttl_s
         self._known: OrderedDict[str, tuple[bytes, int]] = OrderedDict()
         self._done = MemoryStore(MEMORY_DONE_BYTES)
+        CACHE_MEMORY_BYTES.labels("done").set_function(partial(getattr, self._done, "bytes"))
         self._in_progress: dict[str, asyncio.Event] = {}
 
     @contextlib.asynccontextmanager

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from evalx.metrics import REDIS_AVAILABLE
 
 REGISTRY = CollectorRegistry()
 REGISTRY.register(REDIS_AVAILABLE)
+ProcessCollector(registry=REGISTRY)
 
 #: Seconds; an answer without waiting takes some milliseconds, one with `?wait=` up to minutes.
 _BUCKETS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 120.0)

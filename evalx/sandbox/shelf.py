@@ -7,6 +7,7 @@ from collections import deque
 
 import msgspec
 
+from evalx.metrics import POOL_DESTROYED
 from evalx.sandbox.breaker import Breaker
 from evalx.sandbox.container import Container
 from evalx.sandbox.elastic import Usage
@@ -26,6 +27,11 @@ class Idle(msgspec.Struct, frozen=True):
     heard_at: float
 
 
+#: Why a container goes: it died, its reset failed, it has done its jobs, there are too many, another image needs its
+#: place, the worker ends.
+REASONS = ("dead", "dirty", "retired", "surplus", "evicted", "shutdown")
+
+
 class Shelf:
     """The containers of one image. Times are seconds of a monotonic clock."""
 
@@ -42,6 +48,9 @@ class Shelf:
         self.breaker = Breaker(IMAGE_PAUSE_FIRST_S, IMAGE_PAUSE_LONGEST_S)
         self._busy_s = 0.0
         self._counted_at = 0.0
+        # What has never happened is 0, and not unknown.
+        for reason in REASONS:
+            POOL_DESTROYED.labels(image, reason)
 
     @property
     def live(self) -> int:

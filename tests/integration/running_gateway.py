@@ -14,6 +14,7 @@ class RunningGateway:
     """One ``evalx gateway`` process, and a client of it."""
 
     def __init__(self, topics: Topics, **settings: object) -> None:
+        self.topics = topics
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         environment = topics.environment(gateway_port=port, **settings)

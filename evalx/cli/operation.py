@@ -11,7 +11,7 @@ import msgspec
 import structlog
 import typer
 
-from evalx import schemas
+from evalx import asyncapi, schemas
 from evalx.cli import show
 from evalx.cli.progress import Progress
 from evalx.cli.running import (
@@ -144,7 +144,7 @@ def schema(
         Path | None, typer.Option("--check", help="Fail if the files there are not these.", metavar="DIR")
     ] = None,
 ) -> None:
-    """Print, write or check the JSON Schemas of the messages and the OpenAPI document of the gateway.
+    """Print, write or check the JSON Schemas of the messages, the AsyncAPI of the topics, the OpenAPI of the gateway.
 
     Exit codes: 0 fine, 1 `--check` found a difference, 2 wrong usage.
     """
@@ -153,7 +153,7 @@ def schema(
 
     if write is not None and check is not None:
         raise UsageError("--write and --check exclude each other")
-    documents = schemas.generate() | {openapi.FILE: openapi.generate()}
+    documents = schemas.generate() | {openapi.FILE: openapi.generate(), asyncapi.FILE: asyncapi.generate()}
     if write is not None:
         for path in schemas.write(write, documents):
             typer.echo(path)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import ssl
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ from integration_stack import (
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from evalx import broker
 from evalx.client import Client, ServiceUnavailableError, Submission, TestCase
 from evalx.settings import Settings
 
@@ -333,3 +335,19 @@ def test_redis_takes_nobody_without_tls(secured: Secured):
     plain = redis.Redis(port=secured.redis_port, socket_timeout=HANG_S, retry=Retry(NoBackoff(), 0))
     with pytest.raises(redis.ConnectionError), plain:
         plain.ping()
+
+
+def test_to_part_does_not_wait_for_the_broker(secured: Secured):
+    """An event loop waits 30 s for a broker that says nothing more, and a worker has 15 s to stop."""
+    settings = Settings.load(kafka_security_protocol="SSL", kafka_ca_file=secured.path("ca.pem"))
+    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    theirs.load_cert_chain(secured.path("broker.pem"), secured.path("broker.key"))
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    broker_side = theirs.wrap_bio(up, down, server_side=True)
+    our_side = broker.tls_context(settings).wrap_bio(down, up, server_hostname="localhost")
+    for side in (our_side, broker_side) * 2:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    sent = up.pending
+    assert our_side.unwrap() is None
+    assert up.pending > sent

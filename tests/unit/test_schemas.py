@@ -6,7 +6,7 @@ import jsonschema
 import pytest
 from messages_examples import MINIMAL, RESULT, RULES, SUBMISSION, raw, submission
 
-from evalx import schemas
+from evalx import asyncapi, schemas
 from evalx.errors import RejectedError
 from evalx.gateway import openapi
 from evalx.messages import decode_submission, encode_result, encode_submission, rejected_result
@@ -22,6 +22,7 @@ def validator(name: str) -> jsonschema.Draft202012Validator:
 def test_the_files_say_what_the_types_say():
     assert schemas.check(FILES) == [], "run `evalx schema --write`"
     assert schemas.check(FILES, {openapi.FILE: openapi.generate()}) == [], "run `evalx schema --write`"
+    assert schemas.check(FILES, {asyncapi.FILE: asyncapi.generate()}) == [], "run `evalx schema --write`"
 
 
 def test_drift_is_noticed(tmp_path: Path):

@@ -33,6 +33,8 @@ REQUEST_ID = "x-request-id"
 _GOOD_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 #: Paths that tell nothing of anybody: probes and scrapers call them without a token, and the page asks for one.
 _OPEN = frozenset({"/health", "/livez", "/readyz", "/metrics", "/openapi.json", "/v1/languages", "/"})
+#: Paths that are called again and again, of which the log tells only when it tells everything.
+_QUIET = _OPEN | {"/v1/queue"}
 #: Bytes that a refused body is still read for, so that the caller hears the answer instead of a broken connection.
 DRAIN_BYTES = 64 << 20
 
@@ -113,7 +115,7 @@ class Guard:
         route = getattr(scope.get("route"), "path", "none")
         REQUESTS.labels(route, str(status)).inc()
         REQUEST_SECONDS.labels(route).observe(seconds)
-        note = log.debug if _is_open(scope["path"]) else log.info
+        note = log.debug if scope["path"] in _QUIET or _is_open(scope["path"]) else log.info
         note(
             "request",
             method=scope.get("method", "WEBSOCKET"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from integration_stack import Topics
-from playwright.async_api import Browser, ConsoleMessage, Page, Route, async_playwright, expect
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 from running_gateway import RunningGateway, running
 
 #: Milliseconds that are more than enough; a bound for hangs.
@@ -216,35 +216,41 @@ async def test_what_the_gateway_refuses_is_said_in_words(visitor: Visitor, topic
     assert await page.input_value("#code") == RIGHT
 
 
-SLOW = "import time\ntext = input()\ntime.sleep(3 if text == 'slow' else 0)\nprint(text)\n"
-#: Notes each state of the tiles, so that none is missed however busy the machine is.
-RECORD = """() => {
-    window.states = new Set();
-    const count = (name) => document.querySelectorAll(`.tile.${name}`).length;
-    new MutationObserver(() => window.states.add(`${count("turned")}/${count("waiting")}`))
-        .observe(document.querySelector("#result-body"), {subtree: true, childList: true, attributes: true});
-}"""
+#: The first stream of events is the test's to write; the next ones come from the gateway.
+HELD = """
+    const fetched = window.fetch, encoder = new TextEncoder();
+    let held = null;
+    window.fetch = (url, options) => {
+        if (held !== null || !String(url).endsWith("/events")) return fetched(url, options);
+        return Promise.resolve(new Response(new ReadableStream({start: (control) => { held = control; }})));
+    };
+    window.tell = (text) => held.enqueue(encoder.encode(text));
+    window.cut = () => held.error(new TypeError("network error"));
+"""
+ENDED = (
+    'event: test\ndata: {"id":"2","verdict":"WA","exit_code":0,"signal":null,"cpu_time_ms":1.5,"wall_time_ms":2,'
+    '"peak_memory_bytes":3145728}\n\n'
+)
 
 
-async def test_tiles_turn_while_the_batch_runs_and_a_broken_stream_is_opened_again(
+async def test_tiles_turn_one_by_one_and_a_stream_that_breaks_is_opened_again(
     visitor: Visitor, gateway: RunningGateway
 ):
     page = visitor.page
-    asked: list[str] = []
-
-    async def break_the_first(route: Route) -> None:
-        asked.append(route.request.url)
-        await (route.abort() if len(asked) == 1 else route.continue_())
-
-    await page.route("**/events", break_the_first)
+    await page.add_init_script(HELD)
     await visitor.open(gateway)
-    await page.select_option("#language", "python 3.13")
-    await visitor.tests(("fast", "fast"), ("slow", "slow"))
-    await page.evaluate(RECORD)
-    await visitor.run(SLOW)
+    await visitor.run(RIGHT)
+    await expect(page.locator(".tile.waiting")).to_have_count(3)
+    await page.wait_for_function("() => { try { window.tell(': ready\\n\\n'); return true; } catch { return false; } }")
+    await page.evaluate("(text) => window.tell(text)", ENDED)
+    await expect(page.locator(".tile.turned")).to_have_count(1)
+    await expect(page.locator(".tile").nth(1)).to_have_attribute("aria-label", "Test 2: Wrong answer, 1.5 ms, 3.0 MiB")
+    await expect(page.locator("#status")).to_have_text("Running: 1 of 3 tests done.")
+    # The result alone counts.
+    await page.evaluate("() => window.cut()")
     await visitor.verdict("AC")
-    assert len(asked) == 2
-    assert "1/1" in await page.evaluate("() => [...window.states]")
+    assert await page.locator(".tile strong").all_inner_texts() == ["AC", "AC", "AC"]
+    await expect(page.locator("#stop")).to_be_hidden()
 
 
 async def test_nobody_needs_a_mouse(visitor: Visitor, gateway: RunningGateway):

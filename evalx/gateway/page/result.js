@@ -147,6 +147,7 @@ export class ResultView {
     this.tiles.querySelector('[aria-pressed="true"]')?.setAttribute("aria-pressed", "false");
     this.tiles.children[Number(id) - 1]?.firstElementChild?.setAttribute("aria-pressed", "true");
     this.#show();
+    if (byHand) this.full.scrollIntoView({ block: "nearest" });
   }
 
   #show() {
@@ -181,6 +182,7 @@ export function headline(result) {
   if (result.error) return ["JE", `${verdict("JE").name}: ${result.error.message}`];
   const passed = result.tests.filter((/** @type {any} */ one) => one.verdict === "AC" || one.verdict === "OK").length;
   const whole = `${passed} of ${counted(result.tests.length, "test")} passed`;
+  if (result.verdict === "OK") return ["OK", `Ran: ${counted(passed, "test")}, nothing to compare`];
   return [result.verdict, `${verdict(result.verdict).name}: ${whole}`];
 }
 

@@ -38,9 +38,14 @@ function show(queue) {
   byId("lanes").replaceChildren(...queue.lanes.map((lane) => el(
     "div", { class: lane.waiting ? "busy" : "" },
     el("dt", {}, lane.name),
-    el("dd", {}, lane.waiting, lane.waiting > 0 && el("span", { class: "age" }, ` for ${duration(lane.oldest_s * 1000)}`)),
+    el("dd", {}, lane.waiting, lane.waiting > 0 && age(lane)),
   )));
   const here = queue.lanes.reduce((sum, lane) => sum + lane.waiting, 0);
   const elsewhere = queue.waiting - here;
   byId("queue-note").replaceChildren(elsewhere > 0 ? `and ${counted(elsewhere, "submission")} of other gateways` : "");
+}
+
+/** @param {{oldest_s: number}} lane */
+function age(lane) {
+  return el("span", { class: "age" }, ` for ${duration(lane.oldest_s * 1000)}`);
 }

@@ -10,6 +10,9 @@ import { counted, duration, size, verdict } from "./words.js";
  * @typedef {{tests: Array<{stdin: string, expected: string}>, checker: string}} Sent
  */
 
+/** Pixels between the edge of the tiles and the first one, as in the style sheet. */
+const TILES_PADDING = 4;
+
 /** The section of the result. */
 export class ResultView {
   /** @param {HTMLElement} root */
@@ -75,7 +78,8 @@ export class ResultView {
     const log = result.compile?.output;
     if (log) this.root.append(block("Compiler's output", log, { none: "", open: result.status === "compile_error" }));
     const legend = result.tests.length ? " Bars show CPU time and memory next to the largest of this run." : "";
-    this.root.append(el("p", { class: "hint id" }, `Submission ${result.id}, lane ${result.lane ?? "unknown"}.${legend}`));
+    const origin = `Submission ${result.id}, lane ${result.lane ?? "unknown"}.`;
+    this.root.append(el("p", { class: "hint id" }, origin + legend));
   }
 
   /** Nothing more will come of those that have not ended. */
@@ -145,9 +149,11 @@ export class ResultView {
     this.chosen = id;
     this.byHand ||= byHand;
     this.tiles.querySelector('[aria-pressed="true"]')?.setAttribute("aria-pressed", "false");
-    this.tiles.children[Number(id) - 1]?.firstElementChild?.setAttribute("aria-pressed", "true");
+    const item = this.tiles.children[Number(id) - 1];
+    item?.firstElementChild?.setAttribute("aria-pressed", "true");
     this.#show();
     if (byHand) this.full.scrollIntoView({ block: "nearest" });
+    else if (item) this.tiles.scrollTop += top(item) - top(this.tiles) - TILES_PADDING;
   }
 
   #show() {
@@ -157,6 +163,11 @@ export class ResultView {
     if (test) this.full.replaceChildren(testInFull(test, given, number, this.sent.checker));
     else this.full.replaceChildren(el("p", { class: "hint" }, `Test ${number} has not ended yet.`));
   }
+}
+
+/** @param {Element} element */
+function top(element) {
+  return element.getBoundingClientRect().top;
 }
 
 /** @param {string} name */

@@ -17,6 +17,7 @@ export class Tests {
     this.onInput = onInput;
     add.addEventListener("click", () => {
       this.#append({ stdin: "", expected: "" });
+      this.#name();
       this.list.lastElementChild?.querySelector("textarea")?.focus();
       onInput();
     });
@@ -35,6 +36,7 @@ export class Tests {
   set value(tests) {
     this.list.replaceChildren();
     for (const test of tests.length ? tests : [{ stdin: "", expected: "" }]) this.#append(test);
+    this.#name();
   }
 
   /** @param {Test} test */
@@ -46,7 +48,6 @@ export class Tests {
       el("button", { type: "button", class: "quiet remove", on: { click: () => this.#remove(row) } }, "×"),
     );
     this.list.append(row);
-    this.#name();
   }
 
   /** @param {HTMLElement} row */

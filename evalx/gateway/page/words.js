@@ -12,7 +12,7 @@ const VERDICTS = {
   RTE: { name: "Runtime error", kind: "crash", what: "It ended with an error." },
   CE: { name: "Does not compile", kind: "crash", what: "The compiler refused the program." },
   SK: { name: "Skipped", kind: "quiet", what: "Not run: a test before it failed." },
-  JE: { name: "Could not be judged", kind: "quiet", what: "That is the judge's fault, not the program's. Run it again." },
+  JE: { name: "Could not be judged", kind: "quiet", what: "The judge's fault, not the program's. Run it again." },
 };
 /** @type {Record<number, string>} */
 const SIGNALS = { 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV", 31: "SIGSYS" };

@@ -97,7 +97,7 @@ start() {
     evalx_cli evalx samples "$ROOT/examples" || die "the samples did not all get the right verdict"
     say ""
     say "Up after $(since "$start") s. Kafka is localhost:${EVALX_KAFKA_PORT:-9092}, Redis 127.0.0.1:${EVALX_REDIS_PORT:-6379}."
-    say "HTTP is http://127.0.0.1:${EVALX_GATEWAY_PORT:-3000}; see docs/http.md."
+    say "HTTP, and a page to try it on, is http://127.0.0.1:${EVALX_GATEWAY_PORT:-3000}; see docs/http.md."
     [ -z "$MONITORING" ] || say "Prometheus is http://127.0.0.1:${EVALX_PROMETHEUS_PORT:-9090}; alerts: docs/runbook.md."
     say "Try: .venv/bin/evalx submit examples/aplusb/main.cpp --tests examples/aplusb/tests"
     say "Stop: ./start-dev.sh --stop"

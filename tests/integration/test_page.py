@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from integration_stack import Topics
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
+from playwright.async_api import Browser, ConsoleMessage, Dialog, Page, async_playwright, expect
 from running_gateway import RunningGateway, running
 
 #: Milliseconds that are more than enough; a bound for hangs.
@@ -41,8 +41,10 @@ async def browser() -> AsyncIterator[Browser]:
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     assert path is not None, "the Debian package chromium is missing; ./run-tests.sh installs it"
     async with async_playwright() as playwright:
-        # As root, as in a container, Chromium starts only without its own sandbox; it opens nothing but our page.
-        browser = await playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        # As root, as in a container, Chromium starts only without its own sandbox, and /dev/shm may be small; it opens
+        # nothing but our page.
+        arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
+        browser = await playwright.chromium.launch(executable_path=path, args=arguments)
         yield browser
         await browser.close()
 
@@ -54,8 +56,13 @@ class Visitor:
         self.page = page
         self.failures: list[str] = []
         page.on("pageerror", lambda error: self.failures.append(str(error)))
-        page.on("dialog", lambda dialog: self.failures.append(f"a dialog: {dialog.message}"))
+        self.answer: Callable[[Dialog], Awaitable[None]] = self._refuse
+        page.on("dialog", lambda dialog: self.answer(dialog))
         page.on("console", self._said)
+
+    async def _refuse(self, dialog: Dialog) -> None:
+        self.failures.append(f"a dialog: {dialog.message}")
+        await dialog.dismiss()
 
     def _said(self, message: ConsoleMessage) -> None:
         # What the gateway refuses is an error on the console as well, and meant to be.
@@ -120,6 +127,25 @@ async def test_a_wrong_program_is_corrected_and_remembered(visitor: Visitor, gat
     assert await page.input_value("#code") == WRONG
     await page.click("#clear-history")
     await expect(page.locator("#history button")).to_have_count(0)
+
+
+async def test_what_was_not_run_is_not_lost_unasked(visitor: Visitor, gateway: RunningGateway):
+    page = visitor.page
+    asked: list[str] = []
+
+    async def answer(dialog: Dialog) -> None:
+        asked.append(dialog.message)
+        await (dialog.dismiss() if len(asked) == 1 else dialog.accept())
+
+    await visitor.open(gateway)
+    await page.click("#example")
+    visitor.answer = answer
+    await page.fill("#code", WRONG)
+    await page.click("#example")
+    assert (len(asked), await page.input_value("#code")) == (1, WRONG)
+    await page.click("#example")
+    assert len(asked) == 2
+    assert await page.input_value("#code") != WRONG
 
 
 async def test_errors_of_the_compiler_mark_their_lines(visitor: Visitor, gateway: RunningGateway):

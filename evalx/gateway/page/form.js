@@ -29,7 +29,6 @@ export class Form {
       onChange();
     });
     for (const id of [...TEXTS, ...TICKS]) byId(id).addEventListener("change", onChange);
-    byId("example").addEventListener("click", () => { this.example(); onChange(); });
   }
 
   /** @returns {Language} */

@@ -3,6 +3,7 @@
 
 import { Gateway, GatewayError } from "./api.js";
 import { byId } from "./dom.js";
+import { isExample } from "./examples.js";
 import { Form } from "./form.js";
 import { remembered, showHistory } from "./history.js";
 import { watchLanes } from "./lanes.js";
@@ -39,8 +40,22 @@ function onNews(id, draft, result) {
   void look();
 }
 
+/** Whether what is in the editor can be had again, or may be lost. */
+function mayReplace() {
+  const { code } = form.draft;
+  const again = isExample(code) || store.visits().some((one) => one.draft.code === code);
+  return again || confirm("Your program has not been run and would be lost. Replace it?");
+}
+
+function showExample() {
+  if (!mayReplace()) return;
+  form.example();
+  keepDraft();
+}
+
 /** @param {store.Visit} visit */
 function open(visit) {
+  if (!mayReplace()) return;
   form.draft = visit.draft;
   keepDraft();
   showResult();
@@ -64,6 +79,7 @@ function showResult() {
 const look = watchLanes(gateway, (lanes) => form.offerLanes(lanes));
 
 byId("run").addEventListener("click", run);
+byId("example").addEventListener("click", showExample);
 byId("stop").addEventListener("click", () => runner.stop());
 byId("clear-history").addEventListener("click", () => {
   store.forgetVisits();

@@ -16,7 +16,13 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 
 from evalx.access import (
     PREFIX,
@@ -142,6 +148,9 @@ def _origins_from(value: Any) -> Any:
 def _original(name: str) -> AliasChoices:
     return AliasChoices(PREFIX + name, name)
 
+
+#: Names a folder with files instead of variables, for secrets; Docker and Kubernetes mount them so.
+SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
 
 #: The fields that `_access_fits` looks at together.
 _ACCESS = tuple(
@@ -315,6 +324,22 @@ class Settings(BaseSettings):
     log_json: bool = Field(False, description="one JSON object a line")
 
     @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment, then the files of EVALX_SECRETS_DIR, each named as the variable that it stands for."""
+        if not (folder := os.environ.get(SECRETS_DIR)):
+            return init_settings, env_settings
+        if not Path(folder).is_dir():
+            raise ConfigurationError(f"{SECRETS_DIR} is {folder!r}, where no folder is")
+        return init_settings, env_settings, SecretsSettingsSource(settings_cls, folder)
+
+    @classmethod
     def load(cls, **overrides: Any) -> Self:
         """The settings of the environment; `overrides` (by field name) win. Raises ConfigurationError."""
         try:
@@ -420,7 +445,7 @@ def variable_names(field: str) -> tuple[str, ...]:
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """What is wrong with variables that begin with the prefix but set nothing: most likely typing mistakes."""
-    known = {name for field in Settings.model_fields for name in variable_names(field)}
+    known = {SECRETS_DIR, *(name for field in Settings.model_fields for name in variable_names(field))}
     unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
     return [f"{name} sets nothing{_nearest(name, known)}" for name in unknown]
 

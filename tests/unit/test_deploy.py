@@ -105,3 +105,15 @@ def test_nothing_but_the_daemon_is_privileged():
             assert not one["securityContext"]["allowPrivilegeEscalation"]
             assert one["securityContext"]["capabilities"] == {"drop": ["ALL"]}
             assert one["resources"]["limits"]["memory"]
+
+
+def test_every_service_of_production_has_limits():
+    root = FOLDER.parents[1]
+    services = yaml.safe_load((root / "docker-compose.yml").read_text())["services"]
+    production = yaml.safe_load((root / "deploy" / "compose.production.yml").read_text())["services"]
+    assert {name for name, one in services.items() if "profiles" not in one} <= production.keys() <= services.keys()
+    for name, one in production.items():
+        assert one["mem_limit"], name
+        assert one["logging"]["options"]["max-file"], name
+        assert (services[name] | one)["read_only"], name
+        assert (services[name] | one)["cap_drop"] == ["ALL"], name

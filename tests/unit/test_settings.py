@@ -190,3 +190,31 @@ def test_settings_do_not_depend_on_a_file_in_the_directory(tmp_path: Path, monke
     (tmp_path / ".env").write_text("EVALX_CPU_SLOTS=77\n")
     monkeypatch.chdir(tmp_path)
     assert Settings.load().cpu_slots != 77
+
+
+class TestSecretsInFiles:
+    def test_a_file_stands_for_the_variable_that_it_is_named_as(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        (tmp_path / "EVALX_CACHE_SECRET").write_text("sixteen characters\n")
+        (tmp_path / "evalx_gateway_tokens").write_text(f"ci={'0' * 64}\n")
+        monkeypatch.setenv("EVALX_SECRETS_DIR", str(tmp_path))
+        settings = Settings.load()
+        assert settings.cache_secret == "sixteen characters"
+        assert [token.name for token in settings.gateway_tokens] == ["ci"]
+
+    def test_a_variable_wins(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        (tmp_path / "EVALX_CACHE_SECRET").write_text("sixteen characters")
+        monkeypatch.setenv("EVALX_SECRETS_DIR", str(tmp_path))
+        monkeypatch.setenv("EVALX_CACHE_SECRET", "sixteen characters of the environment")
+        assert Settings.load().cache_secret == "sixteen characters of the environment"
+
+    def test_no_such_folder_is_said(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("EVALX_SECRETS_DIR", str(tmp_path / "none"))
+        with pytest.raises(ConfigurationError, match="EVALX_SECRETS_DIR"):
+            Settings.load()
+
+    def test_what_is_wrong_in_a_file_does_not_show_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        (tmp_path / "EVALX_CACHE_SECRET").write_text("too short")
+        monkeypatch.setenv("EVALX_SECRETS_DIR", str(tmp_path))
+        with pytest.raises(ConfigurationError, match="CACHE_SECRET") as raised:
+            Settings.load()
+        assert "too short" not in str(raised.value)

@@ -93,6 +93,9 @@ class Visitor:
             await self.page.get_by_label(f"Test {number}, expected output").fill(expected)
 
 
+SMALL = pytest.mark.parametrize("visitor", [{"viewport": {"width": 375, "height": 700}}], indirect=True, ids=[""])
+
+
 @pytest.fixture
 async def visitor(request: pytest.FixtureRequest, browser: Browser) -> AsyncIterator[Visitor]:
     options: dict[str, Any] = getattr(request, "param", {})
@@ -205,6 +208,7 @@ async def test_hostile_output_stays_text(visitor: Visitor, gateway: RunningGatew
     assert await page.locator("main img, main script, main b").count() == 0
 
 
+@SMALL
 async def test_what_the_gateway_refuses_is_said_in_words(visitor: Visitor, topics: Topics):
     page = visitor.page
     alert, status = page.locator("#alert"), page.locator("#status")
@@ -214,8 +218,9 @@ async def test_what_the_gateway_refuses_is_said_in_words(visitor: Visitor, topic
         await visitor.open(gateway)
         await expect(page.locator("#queue-note")).to_have_text("shown with a token")
         await page.click("#run")
-        await expect(alert).to_contain_text("A token of this gateway is needed")
+        await expect(alert).to_contain_text("This gateway needs a token")
         await expect(page.locator("#token")).to_be_focused()
+        await expect(page.locator("#token")).to_be_in_viewport()
         await page.keyboard.type("a secret")
         await page.keyboard.press("Enter")
         await expect(page.locator("#lanes")).to_contain_text("high")

@@ -33,6 +33,7 @@ function keepDraft() {
  * @param {any} result
  */
 function onNews(id, draft, result) {
+  if (result === null) showResult();
   const known = store.visits().find((one) => one.id === id);
   const title = form.languages.find((one) => `${one.name} ${one.version}` === draft.language)?.title ?? draft.language;
   store.keepVisit({ id, at: known?.at ?? Date.now(), title, draft, ...remembered(result) });
@@ -64,7 +65,6 @@ function open(visit) {
 
 function run() {
   keepDraft();
-  showResult();
   void runner.run();
 }
 

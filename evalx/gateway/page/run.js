@@ -117,7 +117,8 @@ export class Runner {
     }
     const text = sentence(error.message);
     if (error.status === 401) {
-      alarm(`${text} Give it here, then run again.`);
+      const wrong = this.gateway.token() ? "The gateway does not know this token." : "This gateway needs a token.";
+      alarm(`${wrong} Give it under Token, then run again.`);
       byId("token-box").open = true;
       byId("token").focus();
     } else if (error.status === 429) {

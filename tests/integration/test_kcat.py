@@ -40,6 +40,15 @@ async def test_produce_and_consume(topics: Topics, partition: int, lane: str):
     assert (result["id"], result["verdict"], result["lane"]) == (document["id"], "AC", lane)
 
 
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+async def test_every_compression_of_kafka_is_read(topics: Topics, codec: str):
+    """The producer chooses it. Without its codec a worker would end at the record, and the next one too."""
+    document = submission("python", id=topics.new_id(), metadata={"filler": "compresses well " * 100})
+    line = f"{document['id']}:{json.dumps(document)}\n".encode()
+    await kcat(topics, "-P", "-t", topics.submissions, "-p", "5", "-z", codec, "-K:", send=line)
+    assert (await topics.result(document["id"]))["verdict"] == "AC"
+
+
 async def test_what_is_no_submission_comes_back(topics: Topics):
     key = topics.new_id()
     await kcat(topics, "-P", "-t", topics.submissions, "-p", "6", "-K:", send=f"{key}:not a submission\n".encode())

@@ -32,6 +32,7 @@ from evalx.execution import Artifact, OnTest, Sandbox, compile_program, run_test
 from evalx.languages import Language, Registry
 from evalx.messages import CompileReport, Result, ReturnOutput, Source, Submission, TestCase, TestResult
 from evalx.metrics import RETRIES
+from evalx.stages import mark
 from evalx.verdicts import PASSED, Verdict, overall
 
 log = structlog.get_logger(__name__)
@@ -319,6 +320,7 @@ class Engine:
                 log.warning("judging_failed", submission=name, code=fault.code, error=str(fault), retry_in_s=pause)
                 RETRIES.inc()
                 await asyncio.sleep(pause)
+                mark("acquire")
         return await self._judge_once(case)
 
     async def _judge_once(self, case: Case) -> tuple[Outcome, bool]:

@@ -18,6 +18,7 @@ from evalx.sandbox.checkers import compare
 from evalx.sandbox.container import Collected
 from evalx.sandbox.protocol import Bounds, File, Job, Mode, ResultFlag, RunResult
 from evalx.sandbox.runtime import OnResult
+from evalx.stages import mark
 from evalx.verdicts import PASSED, Outcome, Verdict, of_outcome
 
 OnTest = Callable[[TestResult], None]
@@ -72,7 +73,10 @@ async def compile_program(sandbox: Sandbox, language: Language, code: str, rank:
         _raise_if_ours(run)
         runs.append(run)
 
-    collected = await sandbox.execute(language.image, job, rank=_COMPILES + 2 * rank, on_result=on_result)
+    try:
+        collected = await sandbox.execute(language.image, job, rank=_COMPILES + 2 * rank, on_result=on_result)
+    finally:
+        mark("compile")
     return _artifact(runs[0], collected)
 
 
@@ -101,7 +105,10 @@ async def run_tests(
         return run.index + 1 if submission.stop_on_failure and failed else None
 
     job = _run_job(language, files, submission)
-    await sandbox.execute(language.image, job, rank=_RUNS + 2 * rank, on_result=on_result)
+    try:
+        await sandbox.execute(language.image, job, rank=_RUNS + 2 * rank, on_result=on_result)
+    finally:
+        mark("run")
     finished = [result for result in results if result is not None]
     if len(finished) != len(results):
         raise SandboxFaultError(message="a container left out the result of a test")

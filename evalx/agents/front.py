@@ -44,10 +44,8 @@ from evalx.cache.store import Store
 from evalx.cache.values import unpack
 from evalx.engine import Case, Engine, Judgement
 from evalx.messages import Result
-from evalx.metrics import STAGE_SECONDS
 
 log = structlog.get_logger(__name__)
-_published = STAGE_SECONDS.labels("publish")
 
 #: Records in one look: Redis takes half a millisecond for so many, and a record of the highest lane that comes next
 #: waits for no more than that.
@@ -205,7 +203,10 @@ class Front:
             queued_ms=record.queued_ms,
             judged_ms=(time.perf_counter() - started) * 1000,
         )
-        return _Hit(record, result, self._publisher.encode(record, result))
+        hit = _Hit(record, result, self._publisher.encode(record, result))
+        record.timeline.mark("queued", started)
+        record.timeline.mark("dedupe")
+        return hit
 
     def _judgement(self, question: _Question, known: Known) -> Judgement | None:
         key, keys = question.asked.result, question.case.keys
@@ -236,15 +237,15 @@ class Front:
 
     async def _publish(self, hits: Sequence[_Hit]) -> None:
         self._flying.begin_settling()
-        started = time.perf_counter()
         try:
             await self._pulse.settled()
             ours = [hit for hit in hits if self._is_ours(hit.record)]
             sent = await self._publisher.results_together([(hit.encoded, self._wanted(hit.record)) for hit in ours])
+            confirmed_at = time.perf_counter()
             for hit, is_sent in zip(ours, sent, strict=True):
                 if is_sent:
-                    _published.observe(time.perf_counter() - started)
-                    report(hit.result)
+                    hit.record.timeline.mark("publish", confirmed_at)
+                    report(hit.record, hit.result)
                     acknowledge(self._sequencer, hit.record)
         except Exception as error:
             # The records stay unfinished, and their partitions with them; only a new process can take them again.

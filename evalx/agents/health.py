@@ -29,6 +29,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from evalx.agents.gauges import forget_lag, tell_lag
 from evalx.agents.lag import CLIENT_PREFIX, LagReader, PartitionLag
 from evalx.agents.standstill import GRACE_S, StandstillWatch, Work
 from evalx.errors import ConfigurationError, EvalxError
@@ -240,6 +241,7 @@ class ProgressWatch:
             if reader is None:
                 reader = await LagReader(self._settings).__aenter__()
             lags, members = await reader.read(), await reader.members()
+            tell_lag(self._settings, lags)
             await self._judge(reader, lags, members)
         except EvalxError as error:
             self._start_anew(str(error))
@@ -279,6 +281,7 @@ class ProgressWatch:
 
     def _start_anew(self, why: str) -> None:
         self._standstill.forget()
+        forget_lag()
         self._watching_since = self._member_at = time.monotonic()
         self._said = Part(True, f"cannot be told: {why}")
 

@@ -23,8 +23,9 @@ up to one second, so what is left must be more than one second's work.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 #: Of this many grants in a row every lane that has work gets at least one.
@@ -177,6 +178,10 @@ class Lanes(Generic[ItemT]):
     def waiting(self) -> dict[str, int]:
         """How many items wait in each lane."""
         return {name: lane.count for name, lane in self._lanes.items()}
+
+    def queued(self) -> dict[str, Iterator[ItemT]]:
+        """What waits in each lane; to be read before the lanes change."""
+        return {name: itertools.chain(lane.items, lane.admitted) for name, lane in self._lanes.items()}
 
     def held_back(self) -> set[Hashable]:
         """The partitions of which no more is fetched for now."""

@@ -39,6 +39,7 @@ from evalx.agents.quarantine import Quarantine
 from evalx.agents.records import Record
 from evalx.agents.reporting import report
 from evalx.agents.sequencer import Sequencer
+from evalx.agents.timing import finished
 from evalx.cache.claims import Claim, Claims
 from evalx.cache.progress import PROGRESS_HEADER, PROGRESS_WANTED, ProgressReporter
 from evalx.engine import Engine, Judgement
@@ -51,7 +52,7 @@ from evalx.messages import (
     peek_id,
     rejected_result,
 )
-from evalx.metrics import STAGE_SECONDS
+from evalx.stages import follow
 
 log = structlog.get_logger(__name__)
 
@@ -109,6 +110,8 @@ class Pipeline:
 
     async def process(self, record: Record) -> None:
         """Steps 3 to 8."""
+        record.timeline.mark("queued")
+        follow(record.timeline)
         try:
             while not await self._deliver(record):
                 if not self._is_ours(record):
@@ -137,6 +140,7 @@ class Pipeline:
             if claim is None or not wanted():
                 return False
             answer = await self._answer(record, submission, claim)
+            record.timeline.mark("dedupe")
             self.flying.begin_settling()
             self._claims.settle(claim)
             delivered = False
@@ -233,7 +237,6 @@ class Pipeline:
         await self._pulse.settled()
         if not self._is_ours(record):
             return False
-        started = time.perf_counter()
         failure, encoded, result = self._encode(record, answer)
 
         def wanted() -> bool:
@@ -243,9 +246,9 @@ class Pipeline:
             return False
         if encoded is not None and not await self._publisher.result(encoded, wanted):
             return False
-        STAGE_SECONDS.labels("publish").observe(time.perf_counter() - started)
+        record.timeline.mark("publish")
         if result is not None:
-            report(result)
+            report(record, result)
         return True
 
     def _encode(
@@ -294,8 +297,9 @@ class Pipeline:
 def acknowledge(sequencer: Sequencer[Record], record: Record) -> None:
     """A record is finished: acknowledge what is now a finished prefix of its partition."""
     assert record.ticket is not None, "intake gives every record a ticket"
-    for finished in sequencer.finish(record.ticket):
-        finished.event.ack()
+    for released in sequencer.finish(record.ticket):
+        released.event.ack()
+        finished(released)
 
 
 def _as_fault(error: Exception, submission: Submission) -> JudgeFaultError:

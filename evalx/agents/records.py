@@ -9,6 +9,7 @@ from typing import Any
 from evalx.agents.sequencer import Ticket
 from evalx.errors import RejectedError
 from evalx.messages import Submission, content_hash
+from evalx.stages import Timeline
 
 
 class Record:
@@ -22,9 +23,10 @@ class Record:
         "partition",
         "rejection",
         "submission",
-        "taken_at",
         "ticket",
+        "timeline",
         "value",
+        "verdict",
     )
 
     def __init__(self, event: Any, lane: str) -> None:
@@ -33,10 +35,13 @@ class Record:
         self.partition: Hashable = event.message.tp
         self.key: bytes | None = event.message.key
         self.value: bytes | None = event.message.value
-        self.taken_at = time.time()
+        sent_at = event.message.timestamp or 0.0
+        self.timeline = Timeline(sent_at if sent_at > 0 else None)
         self.ticket: Ticket[Record] | None = None
         self.submission: Submission | None = None
         self.rejection: RejectedError | None = None
+        #: What was published, for the list of the slowest.
+        self.verdict = ""
         self._content = b""
 
     @property

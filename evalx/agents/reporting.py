@@ -10,13 +10,14 @@ from typing import Any, get_args
 
 import structlog
 
+from evalx.agents.records import Record
 from evalx.messages import Result
 from evalx.messages.result import Status
-from evalx.metrics import JUDGED, STAGE_SECONDS, TESTS
+from evalx.metrics import JUDGED, REPEATS, STAGE_SECONDS, TESTS
 
 log = structlog.get_logger(__name__)
 
-_queued, _judged = STAGE_SECONDS.labels("queued"), STAGE_SECONDS.labels("judge")
+_judged = STAGE_SECONDS.labels("judge")
 
 
 def expect(lanes: Iterable[str]) -> None:
@@ -25,11 +26,13 @@ def expect(lanes: Iterable[str]) -> None:
         _results(lane, status, "executed")
 
 
-def report(result: Result) -> None:
+def report(record: Record, result: Result) -> None:
     """Count a published result, and log that its submission is finished."""
+    record.verdict = result.verdict or result.status
     _results(result.lane, result.status, result.source or "none").inc()
-    _queued.observe(result.queued_ms / 1000)
     _judged.observe(result.judged_ms / 1000)
+    if result.attempt > 1:
+        REPEATS.inc()
     for verdict, count in Counter([test.verdict for test in result.tests]).items():
         _tests(result.language, verdict.value).inc(count)
     log.info(

@@ -37,6 +37,7 @@ from evalx.agents.app import ConsumerFlow, Partitions, create_app, subscribe
 from evalx.agents.continuity import Continuity
 from evalx.agents.folder import WorkerFolder, remove_left_folders
 from evalx.agents.front import Front
+from evalx.agents.gauges import Gauges
 from evalx.agents.health import Board, HealthServer, end_by_force_after
 from evalx.agents.intake import Intake
 from evalx.agents.lanes import Lanes
@@ -63,7 +64,6 @@ from evalx.cache.store import Store
 from evalx.engine import Engine
 from evalx.errors import DockerUnavailableError, EvalxError
 from evalx.languages import Registry
-from evalx.metrics import LANE_WAITING
 from evalx.sandbox.container import LABEL_OWNER
 from evalx.sandbox.runtime import SandboxRuntime
 from evalx.settings import Settings
@@ -145,6 +145,7 @@ class Worker:
             self._pulse,
             self.name,
         )
+        self._gauges = Gauges(self._lanes, self._pipeline.flying)
         self._looking: asyncio.Task[None] | None = None
         intake = Intake(registry.rules(settings), self._front, self._sequencer, self._lane_of)
         source = ConsumerSource(self._app, settings)
@@ -242,8 +243,7 @@ class Worker:
         while not self._stop.is_set():
             if (failure := self._failure(beating)) is not None:
                 raise EvalxError(failure)
-            for lane, count in self._lanes.waiting().items():
-                LANE_WAITING.labels(lane).set(count)
+            self._gauges.look()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_INTERVAL_S):
                     await self._stop.wait()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from evalx.metrics import REDIS_AVAILABLE
+from evalx.metrics import BUILD, REDIS_AVAILABLE
 
 REGISTRY = CollectorRegistry()
 REGISTRY.register(REDIS_AVAILABLE)
+REGISTRY.register(BUILD)
 ProcessCollector(registry=REGISTRY)
 
 #: Seconds; an answer without waiting takes some milliseconds, one with `?wait=` up to minutes.

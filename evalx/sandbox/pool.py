@@ -283,7 +283,7 @@ class Pool:
 
     def _give_back(self, container: Container, clean: bool) -> asyncio.Task[None] | None:
         shelf = self._shelves[container.spec.image]
-        shelf.occupy(time.monotonic(), -1)
+        shelf.free(time.monotonic(), clean=clean)
         reason = self._reason_to_go(container, clean)
         if reason is not None:
             return self._discard(container, reason)
@@ -403,7 +403,7 @@ class Pool:
         for image, shelf in self._shelves.items():
             POOL_UTILISATION.labels(image).set(usage[image].utilisation)
             POOL_BREAKER_OPEN.labels(image).set(not shelf.breaker.is_closed)
-            for state, count in (("idle", len(shelf.idle)), ("busy", shelf.busy), ("starting", shelf.starting)):
+            for state, count in shelf.counts().items():
                 POOL_CONTAINERS.labels(image, state).set(count)
             self._look_at_idle(shelf, now)
         POOL_BREAKER_OPEN.labels("docker").set(not self._daemon.is_closed)

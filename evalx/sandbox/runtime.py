@@ -25,6 +25,7 @@ from evalx.sandbox.protocol import Job, Mode, RunResult
 from evalx.sandbox.seccomp import security_options
 from evalx.sandbox.slots import CpuSlots
 from evalx.settings import Settings
+from evalx.stages import mark
 
 #: Called for each run as it ends; returns the index from which on runs are pointless, or None to go on.
 OnResult = Callable[[RunResult], int | None]
@@ -186,8 +187,10 @@ class SandboxRuntime:
         assert self._pool is not None, "start() comes first"
         want = max(1, min(job.parallel, len(job.inputs)))
         name, ids = self._specs[image].image, self._names.of(job)
+        mark("dedupe")
         await self._pool.usable(name)
         async with self._slots.take(want, rank) as slots, self._pool.acquire(name, ids) as container:
+            mark("acquire")
             mode = self._allowed(job.mode)
             job = msgspec.structs.replace(job, parallel=len(slots), cpu=slots[0] + 1, mode=mode)
             return await _run(container, job, ids, on_result)

@@ -7,7 +7,7 @@ from collections import deque
 
 import msgspec
 
-from evalx.metrics import POOL_DESTROYED
+from evalx.metrics import POOL_DESTROYED, POOL_RESETS
 from evalx.sandbox.breaker import Breaker
 from evalx.sandbox.container import Container
 from evalx.sandbox.elastic import Usage
@@ -48,6 +48,7 @@ class Shelf:
         self.breaker = Breaker(IMAGE_PAUSE_FIRST_S, IMAGE_PAUSE_LONGEST_S)
         self._busy_s = 0.0
         self._counted_at = 0.0
+        self._resets = POOL_RESETS.labels(image)
         # What has never happened is 0, and not unknown.
         for reason in REASONS:
             POOL_DESTROYED.labels(image, reason)
@@ -84,6 +85,16 @@ class Shelf:
         """One more is busy, or one less."""
         self._count(now)
         self.busy += change
+
+    def free(self, now: float, *, clean: bool) -> None:
+        """One less is busy; ``clean`` when its job ended in a verified reset."""
+        self.occupy(now, -1)
+        if clean:
+            self._resets.inc()
+
+    def counts(self) -> dict[str, int]:
+        """How many containers there are, by state."""
+        return {"idle": len(self.idle), "busy": self.busy, "starting": self.starting, "checking": self.checking}
 
     def usage(self, now: float, seconds: float) -> Usage:
         """What was used in so many seconds, which end now; begins to count anew."""

@@ -10,8 +10,11 @@ import asyncio
 import contextlib
 import heapq
 import itertools
+import time
 from collections import deque
 from collections.abc import AsyncIterator
+
+from evalx.metrics import CPU_SLOT_BUSY_SECONDS, CPU_SLOTS, CPU_SLOTS_BUSY, CPU_SLOTS_WAITING
 
 
 class CpuSlots:
@@ -21,6 +24,10 @@ class CpuSlots:
         self._free = deque(range(count))
         self._order = itertools.count()
         self._waiting: list[tuple[int, int, asyncio.Future[int]]] = []
+        # Asked for when somebody looks, from another thread; lengths can be read at any time.
+        CPU_SLOTS.set(count)
+        CPU_SLOTS_BUSY.set_function(lambda: count - len(self._free))
+        CPU_SLOTS_WAITING.set_function(lambda: len(self._waiting))
 
     @contextlib.asynccontextmanager
     async def take(self, want: int, rank: int) -> AsyncIterator[list[int]]:
@@ -33,9 +40,11 @@ class CpuSlots:
         at_once = self._free and not self._waiting
         granted = [self._free.popleft() if at_once else await self._queue(rank)]
         granted += self._take_spare(want - 1)
+        since = time.monotonic()
         try:
             yield granted
         finally:
+            CPU_SLOT_BUSY_SECONDS.inc(len(granted) * (time.monotonic() - since))
             self._give_back(granted)
 
     async def _queue(self, rank: int) -> int:

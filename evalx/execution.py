@@ -73,10 +73,8 @@ async def compile_program(sandbox: Sandbox, language: Language, code: str, rank:
         _raise_if_ours(run)
         runs.append(run)
 
-    try:
-        collected = await sandbox.execute(language.image, job, rank=_COMPILES + 2 * rank, on_result=on_result)
-    finally:
-        mark("compile")
+    collected = await sandbox.execute(language.image, job, rank=_COMPILES + 2 * rank, on_result=on_result)
+    mark("compile")
     return _artifact(runs[0], collected)
 
 
@@ -105,10 +103,8 @@ async def run_tests(
         return run.index + 1 if submission.stop_on_failure and failed else None
 
     job = _run_job(language, files, submission)
-    try:
-        await sandbox.execute(language.image, job, rank=_RUNS + 2 * rank, on_result=on_result)
-    finally:
-        mark("run")
+    await sandbox.execute(language.image, job, rank=_RUNS + 2 * rank, on_result=on_result)
+    mark("run")
     finished = [result for result in results if result is not None]
     if len(finished) != len(results):
         raise SandboxFaultError(message="a container left out the result of a test")

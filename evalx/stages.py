@@ -4,15 +4,15 @@ Each moment gives the time since the one before to a stage, so the stages of a s
 from its sending to its acknowledgement, whatever way it took. A stage may come several times: a container is acquired
 for the compile and again for the tests.
 
-========  =========================================================================================================
+========  ============================================================================================================
 queued    from the sender's timestamp until a place, or the look-up in front of the places, takes it
 dedupe    claims, look-ups in the caches, waiting for an identical submission, storing a program
-acquire   waiting for a CPU slot and a container; also the pause before another attempt after a fault of ours
+acquire   waiting for a CPU slot and a container; also attempts that failed by our fault, and the pauses after them
 compile   the compiler's job in the container
 run       the tests' job in the container, comparisons included
 publish   from the answer to the broker's confirmation
 ack       storing the answer, and waiting for records in front of it in the partition
-========  =========================================================================================================
+========  ============================================================================================================
 
 The parts that spend the time know nothing of records. They ``mark`` the timeline that the present task *follows*, and
 nothing happens when it follows none, as in `evalx judge`.

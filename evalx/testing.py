@@ -25,6 +25,7 @@ from evalx.sandbox.container import Collected
 from evalx.sandbox.protocol import File, Job, ResultFlag, RunResult
 from evalx.sandbox.runtime import OnResult
 from evalx.settings import Settings
+from evalx.stages import mark
 from evalx.verdicts import Outcome, Verdict
 
 Journal = list[tuple[str, Any]]
@@ -100,12 +101,14 @@ class FakeSandbox:
     async def execute(self, image: str, job: Job, *, rank: int, on_result: OnResult) -> Collected:
         """Run the job, in the order of its inputs."""
         self.jobs.append(job)
+        mark("dedupe")
         if self._gate is not None:
             await self._gate.wait()
         # As a container would: others have their turn.
         await asyncio.sleep(0)
         if self._faults:
             raise self._faults.pop(0)
+        mark("acquire")
         return self._compile(job, on_result) if job.collect else self._run(job, on_result)
 
     def _compile(self, job: Job, on_result: OnResult) -> Collected:

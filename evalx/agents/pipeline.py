@@ -182,6 +182,7 @@ class Pipeline:
             result = judgement.result(submission, judged_ms=_ms_since(started), **circumstances)
             return Answer(result, judgement=judgement)
         except Exception as error:
+            record.timeline.mark("acquire")
             fault = _as_fault(error, submission)
             circumstances |= {"judged_ms": _ms_since(started), "metadata": submission.metadata}
             language, version = submission.language, submission.version

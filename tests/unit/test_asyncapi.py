@@ -121,7 +121,7 @@ FIELDS: dict[str, Any] = {
 @pytest.fixture
 def record() -> Record:
     place = (FIELDS["topic"], FIELDS["partition"])
-    return Record(SimpleNamespace(message=SimpleNamespace(**FIELDS, tp=place)), "normal")
+    return Record(SimpleNamespace(message=SimpleNamespace(**FIELDS, tp=place, timestamp=0)), "normal")
 
 
 def texts(headers: Any) -> dict[str, str]:

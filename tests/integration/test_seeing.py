@@ -1,0 +1,72 @@
+"""What a real worker tells of itself: its metrics."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+from integration_stack import Topics, Worker, eventually, submission
+from prometheus_client.parser import text_string_to_metric_families
+
+STAGES = ("queued", "dedupe", "acquire", "compile", "run", "publish", "ack")
+
+
+class Seen(NamedTuple):
+    """A worker's samples, by name and labels."""
+
+    samples: dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+    def value(self, name: str, **labels: str) -> float:
+        """Samples of this name with at least these labels, added up."""
+        wanted = labels.items()
+        return sum(value for (one, has), value in self.samples.items() if one == name and wanted <= has)
+
+    def stage(self, name: str) -> float:
+        return self.value("evalx_stage_seconds_sum", stage=name)
+
+
+def see(worker: Worker) -> Seen:
+    status, body = worker.health("/metrics")
+    assert status == 200
+    families = text_string_to_metric_families(body.decode())
+    return Seen({(one.name, frozenset(one.labels.items())): one.value for each in families for one in each.samples})
+
+
+async def test_the_stages_of_batches_add_up_to_their_time(topics: Topics, worker: Worker):
+    before = see(worker)
+    document = submission("c", "sum", metadata={"for": "stages"}, cache="refresh")
+    assert [one["verdict"] for one in await topics.judge(document)] == ["AC"]
+    assert [one["source"] for one in await topics.judge({**document, "cache": "use"})] == ["result_cache"]
+    assert [one["status"] for one in await topics.judge({**document, "language": "none"})] == ["rejected"]
+
+    # Counted when a record is acknowledged, which is a moment after its result is there.
+    def all_counted() -> Seen | None:
+        now = see(worker)
+        count = "evalx_submission_seconds_count"
+        return now if now.value(count) >= before.value(count) + 3 else None
+
+    after: Seen = await eventually(all_counted, "three are counted")
+    assert all(after.stage(name) > before.stage(name) for name in STAGES)
+    grown = sum(after.stage(name) - before.stage(name) for name in STAGES)
+    whole = "evalx_submission_seconds_sum"
+    assert grown == pytest.approx(after.value(whole) - before.value(whole), rel=1e-6)
+    # The code and the tests of the first were compiled and run, and nothing else.
+    for name in ("compile", "run"):
+        count = "evalx_stage_seconds_count"
+        assert after.value(count, stage=name) == before.value(count, stage=name) + 1
+
+
+async def test_a_worker_tells_of_its_slots_its_containers_its_lag_and_its_build(topics: Topics, worker: Worker):
+    await topics.judge(submission("c", "sum", cache="bypass"))
+    seen = see(worker)
+    assert seen.value("evalx_build_info") == 1
+    assert seen.value("evalx_cpu_slot_busy_seconds_total") > 0
+    assert seen.value("evalx_cpu_slots") >= 1
+    assert seen.value("evalx_pool_resets_total") >= 1
+
+    def lag_is_told() -> bool:
+        return {"high", "normal", "low"} <= {
+            dict(labels)["lane"] for name, labels in see(worker).samples if name == "evalx_group_lag"
+        }
+
+    await eventually(lag_is_told, "the broker's lag is told")

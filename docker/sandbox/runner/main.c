@@ -13,7 +13,7 @@
  *   served.c   runs by a fork server           forkserver.c  the fork server, in the program's process
  *   warm.c     runs by a warm interpreter      unseen.c   what processes do not show
  *   collect.c  copy-out of artifacts           reset.c    clean and verify
- *   outq.c     frames on their way out
+ *   captures.c what runs write                 outq.c     frames on their way out
  *
  * Trust. The worker is trusted but may be broken: its frames are checked, and nonsense ends the runner. Programs are hostile.
  * They run under a uid of their own that is never used again, so nothing that survives a run owns anything of a later one.
@@ -315,6 +315,7 @@ static void send(struct runner *r, int epoll) {
 static void turn(struct runner *r, int epoll, int signals) {
     struct epoll_event events[3];
     int n = epoll_wait(epoll, events, 3, timeout_ms(r));
+    served_hear(r);
     for (int i = 0; i < n; i++) {
         if (events[i].data.fd == signals)
             take_signals(r, signals);

@@ -63,7 +63,7 @@ enum server_state {
 };
 
 /* As many tests as usually end before the next one starts. */
-enum { SPARE_CWDS = 8 };
+enum { SPARE_CWDS = 8, SPARE_CAPTURES = 8 };
 
 /* The fork server of a job, see served.c. */
 struct server {
@@ -72,8 +72,11 @@ struct server {
     uid_t uid;
     int control; /* -1 when not open */
     uint32_t forks;
+    struct run *asked; /* the run whose fork is not confirmed yet, NULL = none */
     uid_t spare_cwds[SPARE_CWDS]; /* spawn.c: names of untouched directories */
     unsigned spares;
+    int spare_captures[SPARE_CAPTURES]; /* captures.c: of stderr, untouched */
+    unsigned captures;
     uint64_t start_ns;    /* CPU time until it was ready: on the bill of each test */
     uint64_t start_peak;  /* bytes, likewise */
     uint64_t ending_ns, check_ns;

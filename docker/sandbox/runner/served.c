@@ -7,13 +7,17 @@
  *
  * Trust. The server is the submission's own process and may have been taken over before it was ready (IFUNC resolvers,
  * .preinit_array) or later (a test of the same uid may signal and trace it). So nothing that it says is believed, not even a pid:
- *   - One request is under way at a time. After it exactly one pid more must have been given out in this pid namespace
- *     (procs.h), and it must be the runner's own child. Anything else is a breach.
+ *   - One request is under way at a time. When it is confirmed, exactly one pid more must have been given out in this pid
+ *     namespace (procs.h), and it must be the runner's own child, alive or not. Anything else is a breach.
  *   - Its CPU time until it was ready, as the kernel knows it, is added to each test, and its peak memory counts for each. What it
  *     uses afterwards is bounded by an allowance per fork, so it cannot compute for the tests either.
  *   - It must not touch what would be the standard descriptors of a test before it is ready.
- *   - The captures of a test are sealed when it has ended: the server and other tests may have kept descriptors of them.
+ *   - What a test has written is settled when it has ended (captures.c): the server and other tests may have kept descriptors of it.
  *   - It has a time limit for each answer.
+ *
+ * The answer is not waited for at once: the loop sleeps until something happens, mostly the end of that very test, and hears it
+ * before it does anything else (served_hear). So an ordinary test wakes the runner once and not twice. No code but the start of
+ * the run meets one that has no pid yet; the first look of the watch comes as soon as for any other run.
  *
  * Served tests share one uid, so they cannot be told apart once one of them creates a process or thread. None may: the first
  * stranger among them (procs.h) is a breach too, although an honest one, and with exec each test has its own uid again.
@@ -37,6 +41,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "captures.h"
 #include "forkserver.h"
 #include "procs.h"
 #include "program.h"
@@ -172,37 +177,46 @@ static bool within_allowance(const struct server *server) {
 
 /* It ends while the last tests run, which saves waiting for it at the end of the job. */
 static void retire(struct server *server) {
+    captures_forget(server);
     kill(server->pid, SIGKILL);
     server->state = SERVER_RETIRED;
+}
+
+void served_hear(struct runner *r) {
+    struct server *server = r->job == NULL ? NULL : &r->job->server;
+    if (server == NULL || server->asked == NULL)
+        return;
+    bool last = server->forks == r->job->spec.runs;
+    pid_t pid = hear_answer(server, server->forks) ? procs_adopt(r) : -1;
+    if (pid < 0 || (last && !within_allowance(server))) {
+        served_abandon(r);
+        return;
+    }
+    server->asked->pid = pid;
+    server->asked = NULL;
+    if (last)
+        retire(server);
 }
 
 int served_start(struct runner *r, struct job *job, struct run *run) {
     struct server *server = &job->server;
     server->forks++;
-    bool last = server->forks == job->spec.runs;
-    if (!send_request(server, run) || !hear_answer(server, server->forks) || (run->pid = procs_adopt(r)) < 0 ||
-        (last && !within_allowance(server))) {
+    if (!send_request(server, run)) {
         served_abandon(r);
         return 0;
     }
     run->user_ns = run->upfront_ns = server->start_ns;
     run->peak = server->start_peak;
-    if (last)
-        retire(server);
+    server->asked = run;
+    if (server->forks == job->spec.runs)
+        served_hear(r);
     return 0;
 }
 
 bool served_settled(const struct job *job) { return job->server.state != SERVER_ENDING; }
 
-static void close_captures(struct run *run) {
-    if (run->out_fd >= 0)
-        close(run->out_fd);
-    if (run->err_fd >= 0)
-        close(run->err_fd);
-}
-
 void served_requeue(struct job *job, struct run *run) {
-    close_captures(run);
+    captures_close(run);
     if (lseek(run->in_fd, 0, SEEK_SET) < 0)
         run->error = errno;
     if (run->state == RUN_RUNNING || run->state == RUN_DRAINING)
@@ -222,6 +236,8 @@ void served_abandon(struct runner *r) {
     if (server->control >= 0)
         close(server->control);
     server->control = -1;
+    server->asked = NULL;
+    captures_forget(server);
     server->state = SERVER_ENDING;
     server->ending_ns = server->check_ns = now_ns();
     procs_kill_uid(r, server->uid);
@@ -233,11 +249,6 @@ void served_abandon(struct runner *r) {
         if (run->cancelled)
             job_answer(r, run, OUTCOME_CANCELLED);
     }
-}
-
-/* Fails if the program has sealed it, or if somebody holds a mapping through which it could still be changed. */
-static bool seal(int fd) {
-    return fd < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) == 0;
 }
 
 static bool is_trusted(const struct server *server) { return server->state == SERVER_UP || server->state == SERVER_RETIRED; }
@@ -252,7 +263,7 @@ struct run *served_check(struct runner *r, pid_t pid, struct run *run) {
         server->pid = 0;
     bool breach = died && up;
     if (served)
-        breach = procs_strangers(r) || (up && !within_allowance(server)) || !seal(run->out_fd) || !seal(run->err_fd);
+        breach = procs_strangers(r) || (up && !within_allowance(server)) || !captures_settle(server, run);
     if (!breach)
         return run;
     served_abandon(r);
@@ -329,6 +340,7 @@ void served_settle(struct runner *r, uint64_t now) {
 
 void served_end(struct runner *r, struct job *job) {
     struct server *server = &job->server;
+    captures_forget(server);
     if (server->state != SERVER_UNTRIED && server->control >= 0)
         close(server->control);
     if (server->pid == 0)

@@ -8,8 +8,10 @@ bool served_available(void);
 
 /* Whether the run is to be forked; starts the server at the first call of a job. */
 bool served_wanted(struct runner *r, struct job *job, const struct run *run);
-/* Fills run->pid, or gives the server up; always 0, as the run is then started again. */
+/* Asks for the fork (served_hear fills run->pid), or gives the server up; always 0, as the run is then started again. */
 int served_start(struct runner *r, struct job *job, struct run *run);
+/* Waits for what is under way, so that all active runs have their pid; before anything that looks at processes or makes one. */
+void served_hear(struct runner *r);
 /* False while what is left of a server is being killed: no run may start. */
 bool served_settled(const struct job *job);
 /* Back to the state before its start; from now on by exec. Also for a run that is not active yet. */

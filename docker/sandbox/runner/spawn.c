@@ -23,6 +23,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "captures.h"
 #include "procs.h"
 #include "served.h"
 #include "spawn.h"
@@ -161,17 +162,6 @@ RAW static int trusted_main(void *argument) {
         execute(child->job, child->envp);
     child->error = errno;
     syscall(SYS_exit_group, 127);
-    return 0;
-}
-
-/*
- * Captures are files in memory: no copying while the program runs, RLIMIT_FSIZE bounds them, and a full one never blocks.
- * O_APPEND makes them behave like a pipe where a seek or a reopened /dev/stdout would otherwise overwrite earlier output.
- */
-int open_capture(const char *name, int *fd) {
-    *fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (*fd < 0 || fcntl(*fd, F_SETFL, O_APPEND) < 0)
-        return errno;
     return 0;
 }
 
@@ -343,11 +333,7 @@ static int take_cwd(struct runner *r, struct job *job, struct run *run) {
 
 static int prepare(struct runner *r, struct job *job, struct run *run) {
     int error = take_cwd(r, job, run);
-    if (error == 0)
-        error = open_capture("stdout", &run->out_fd);
-    if (error == 0 && (job->spec.flags & JOB_MERGE_STDERR) == 0)
-        error = open_capture("stderr", &run->err_fd);
-    return error;
+    return error == 0 ? captures_open(job, run) : error;
 }
 
 static int set_up(struct runner *r, struct job *job, struct run *run) {
@@ -370,6 +356,9 @@ static void close_input(struct run *run) {
 
 void spawn_start(struct runner *r, struct run *run) {
     struct job *job = r->job;
+    served_hear(r);
+    if (!served_settled(job))
+        return;
     run->served = run->error == 0 && job->error == 0 && served_wanted(r, job, run);
     run->warm = run->error == 0 && job->error == 0 && warm_wanted(r, job, run);
     if (!served_settled(job) || !warm_settled(job))

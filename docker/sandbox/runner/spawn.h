@@ -27,8 +27,6 @@ uint64_t cpu_backstop_seconds(const struct job_spec *spec);
 /* Candidates for execve in job->paths: 0 or errno. */
 int spawn_find(struct job *job);
 void spawn_forget(struct job *job);
-/* Makes a capture append only: 0 or errno. */
-int open_capture(const char *name, int *fd);
 /* The private directory of a number, owned by `owner`: 0 or errno. */
 int make_cwd(const struct runner *r, uid_t number, uid_t owner);
 /* Whether directories tell how many entries they have: asked once, before any run. */

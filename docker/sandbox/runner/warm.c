@@ -31,6 +31,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "captures.h"
 #include "procs.h"
 #include "served.h"
 #include "spawn.h"
@@ -56,7 +57,7 @@ static bool hear_answer(const struct warm *warm, struct warm_answer *answer) {
 static bool open_standard(int fds[3]) {
     bool good = true;
     for (int i = 0; i < 3; i++)
-        good = open_capture("warm", &fds[i]) == 0 && good;
+        good = capture_open("warm", &fds[i]) == 0 && good;
     return good && fcntl(fds[0], F_SETFL, 0) == 0;
 }
 

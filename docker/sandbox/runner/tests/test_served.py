@@ -122,6 +122,21 @@ class Served(unittest.TestCase):
                 self.assertEqual((result.code, result.served), (0, True))
                 self.assertTrue(result.stdout.endswith(b"entries 0 mode 700\n" + inputs[result.index]), result.stdout)
 
+    def test_private_stderr(self) -> None:
+        """Only one that is empty and as it was made serves another test, which sees no difference."""
+        inputs = [b"a", b"a", b"w", b"a", b"t", b"n", b"a", b"s", b"l", b"f", b"a", b"w", b"a", b"a"]
+        for parallel in (1, 3):
+            report = self.serve(f"{PROGRAMS}/stderr", inputs=inputs, parallel=parallel)
+            ended_with: dict[bytes, bytes] = {}
+            for result in report.results:
+                number, _, state = result.stdout.partition(b" ")
+                how = inputs[result.index]
+                self.assertEqual((result.code, result.served, state), (0, True, b"new\n"))
+                self.assertEqual(result.stderr, b"said" if how == b"w" else b"")
+                self.assertEqual(ended_with.get(number, b"a"), b"a", "served again after it was changed")
+                ended_with[number] = how
+            self.assertLess(len(ended_with), len(inputs))
+
     # What is charged
 
     def test_computing_before_main_is_on_every_bill(self) -> None:

@@ -61,7 +61,8 @@ class Live:
                     for event in _final_events(result, told):
                         yield event
                     return
-                if (now := self._desk.state(entry)) != state:
+                # Never back: that it has finished may be heard while Redis still answers that there is no result.
+                if (now := self._desk.state(entry)) != state != "processing":
                     state, silent_s = now, 0.0
                     yield _event("status", shapes.Accepted(submission_id, state))
                 for event in _test_events(news, told):

@@ -66,6 +66,29 @@ def test_every_test_is_told_of_once_and_the_result_ends_the_stream():
     assert decode_result(json.dumps(told[-1][1]).encode()).verdict is Verdict.OK
 
 
+def test_a_status_never_goes_back():
+    """That it has finished may be heard while Redis still answers that there is no result."""
+    scene = Scene(judge=None)
+    with scene.client:
+        scene.post("/v1/submissions", TWO)
+        scene.run(scene.gateway.hub.hear, "s-1", Progress(started=True))
+
+        async def finish_before_the_result_is_found() -> None:
+            hub = scene.gateway.hub
+            while not hub._by_id:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            hub.finished("s-1")
+            # Enough for the stream to look again; were it not, the test would say less and not fail.
+            await asyncio.sleep(0.2)
+            await scene.wire.answer(accepted(scene.wire.sent[0][1]))
+
+        assert scene.client.portal is not None
+        finishing = scene.client.portal.start_task_soon(finish_before_the_result_is_found)
+        told = events(scene.client.get("/v1/submissions/s-1/events").text)
+        finishing.result()
+    assert [data["status"] for name, data in told if name == "status"] == ["processing"]
+
+
 def test_the_events_of_what_is_finished_are_all_there():
     scene = Scene()
     with scene.client:

@@ -321,6 +321,7 @@ class Settings(BaseSettings):
     health_host: str = Field("127.0.0.1", description="the address of health_port")
     worker_name: str | None = Field(None, description="the name in results; unset = HOST:PID")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")
+    traces: bool = Field(False, description="send spans by OTLP, as OTEL_ variables say; needs the extra `traces`")
     log_json: bool = Field(False, description="one JSON object a line")
 
     @classmethod

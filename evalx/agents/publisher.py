@@ -16,6 +16,7 @@ from evalx import broker
 from evalx.agents.outlet import Headers, Outlet, ThreadedOutlet
 from evalx.agents.records import Record
 from evalx.agents.topics import TopicAdmin
+from evalx.agents.tracing import Tracing
 from evalx.errors import EvalxError, JudgeFaultError, RejectedError, RejectionCode
 from evalx.messages import PLACE_HEADER, Result, encode_fitting
 from evalx.metrics import DEAD_LETTERS
@@ -25,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 # A rate needs a first value: what has never happened is 0, and not unknown.
 _FAULTS: tuple[type[JudgeFaultError], ...] = (JudgeFaultError, *JudgeFaultError.__subclasses__())
-for _code in (*get_args(RejectionCode), *(fault.default_code for fault in _FAULTS)):
+for _code in (*get_args(RejectionCode), "internal_error", *(fault.default_code for fault in _FAULTS)):
     DEAD_LETTERS.labels(_code)
 
 #: Milliseconds that a message waits for others to share a request with. Under load requests fill by themselves; one
@@ -58,9 +59,10 @@ class Encoded(NamedTuple):
 class Publisher:
     """Publishes results and dead letters. ``start`` before use."""
 
-    def __init__(self, settings: Settings, worker: str) -> None:
+    def __init__(self, settings: Settings, worker: str, tracing: Tracing | None = None) -> None:
         self._settings = settings
         self._worker = worker
+        self._tracing = tracing
         # Checked before compression; the broker has the last word.
         self._results = Outlet(lambda: self._producer(None, settings.max_message_bytes))
         # Compressed, since its producer may have compressed the original; which takes up to a second.
@@ -181,9 +183,17 @@ class Publisher:
             ("ce_time", datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()),
             (PLACE_HEADER, f"{record.partition_number}:{record.offset}".encode()),
         ]
-        if (trace := record.header("traceparent")) is not None and _TRACEPARENT.fullmatch(trace):
+        if (trace := self._traceparent(record, result)) is not None:
             headers.append(("traceparent", trace))
         return headers
+
+    def _traceparent(self, record: Record, result: Result) -> bytes | None:
+        if self._tracing is not None:
+            if record.span is None:
+                record.span = self._tracing.begin(record, result)
+            return record.span.traceparent
+        trace = record.header("traceparent")
+        return trace if trace is not None and _TRACEPARENT.fullmatch(trace) else None
 
 
 def _dead_letter_headers(record: Record, error: RejectedError | JudgeFaultError) -> Headers:

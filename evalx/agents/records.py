@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evalx.agents.sequencer import Ticket
 from evalx.errors import RejectedError
 from evalx.messages import Submission, content_hash
 from evalx.stages import Timeline
+
+if TYPE_CHECKING:
+    from evalx.agents.tracing import RecordSpan
 
 
 class Record:
@@ -22,6 +25,7 @@ class Record:
         "lane",
         "partition",
         "rejection",
+        "span",
         "submission",
         "ticket",
         "timeline",
@@ -42,6 +46,8 @@ class Record:
         self.rejection: RejectedError | None = None
         #: What was published, for the list of the slowest.
         self.verdict = ""
+        #: While traces are made, from its result on.
+        self.span: RecordSpan | None = None
         self._content = b""
 
     @property

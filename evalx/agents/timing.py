@@ -22,6 +22,8 @@ def finished(record: Record) -> None:
     for stage, seconds in timeline.seconds().items():
         _stages[stage].observe(seconds)
     _submissions(record.lane).observe(timeline.total_s)
+    if record.span is not None:
+        record.span.end(timeline)
 
 
 @lru_cache(maxsize=64)

@@ -51,6 +51,7 @@ from evalx.agents.sequencer import Sequencer
 from evalx.agents.source import ConsumerSource
 from evalx.agents.standstill import Work, allowance_s
 from evalx.agents.topics import TopicAdmin
+from evalx.agents.tracing import open_tracing
 from evalx.cache.claims import Claims
 from evalx.cache.disk import DiskStore
 from evalx.cache.flights import Flights
@@ -114,7 +115,8 @@ class Worker:
         policy = Policy(results=settings.result_cache, tests=settings.test_cache, single_flight=settings.single_flight)
         flights = Flights(self._store, self._keeper)
         self._engine = Engine(registry, self._sandbox, self._store, flights, keys=hashes, policy=policy)
-        self._publisher = Publisher(settings, self.name)
+        self._tracing = open_tracing(self.name) if settings.traces else None
+        self._publisher = Publisher(settings, self.name, self._tracing)
         self._folder = WorkerFolder()
         self._app = create_app(settings, self.name, self._folder.path)
         self._flow = ConsumerFlow(self._app)
@@ -304,6 +306,8 @@ class Worker:
         await asyncio.gather(*(_within(seconds, part) for part in parts))
         # What was given back gives its leases back as well.
         await _within(LAST_S / 2, self._stop_leases())
+        if self._tracing is not None:
+            await _within(LAST_S / 4, asyncio.to_thread(self._tracing.close))
 
     async def _stop_leases(self) -> None:
         if self._looking is not None:

@@ -13,7 +13,12 @@ from typing import Any
 import aiohttp
 import pytest
 import yaml
+from aiohttp import web
 from integration_stack import RUN_LABEL, Document, Services, Topics, docker, eventually, free_port, submission
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from running_gateway import RunningGateway, running
 
 from evalx.settings import Settings
@@ -37,6 +42,25 @@ def panels() -> list[Document]:
 
 def rules(kind: str) -> list[Document]:
     return [rule for group in RULES["groups"] for rule in group["rules"] if kind in rule]
+
+
+class Received:
+    """Spans that came."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.requests: list[ExportTraceServiceRequest] = []
+
+    def spans(self, trace: str) -> dict[str, Any]:
+        """Those of a trace, by name."""
+        found = (
+            span
+            for request in self.requests
+            for resource in request.resource_spans
+            for scope in resource.scope_spans
+            for span in scope.spans
+        )
+        return {span.name: span for span in found if span.trace_id.hex() == trace}
 
 
 class Prometheus:
@@ -102,9 +126,31 @@ class Prometheus:
 
 
 @pytest.fixture(scope="module")
-async def gateway(open_topics: Callable[..., Topics]) -> AsyncIterator[RunningGateway]:
+async def receiver() -> AsyncIterator[Received]:
+    """Takes what OpenTelemetry's exporter sends."""
+    received = Received()
+
+    async def take(request: web.Request) -> web.Response:
+        received.requests.append(ExportTraceServiceRequest.FromString(await request.read()))
+        return web.Response(body=ExportTraceServiceResponse().SerializeToString())
+
+    app = web.Application()
+    app.add_routes([web.post("/v1/traces", take)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", received.port).start()
+    yield received
+    await runner.cleanup()
+
+
+@pytest.fixture(scope="module")
+async def gateway(open_topics: Callable[..., Topics], receiver: Received) -> AsyncIterator[RunningGateway]:
     async with open_topics("seen") as topics:
-        worker = await topics.worker().ready()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{receiver.port}")
+            patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "500")
+            worker = topics.worker(traces=True)
+        await worker.ready()
         async with running(topics) as gateway:
             yield gateway
         assert (await worker.stop())[0] == 0
@@ -151,6 +197,21 @@ async def test_every_rule_is_evaluated_and_made_of_metrics_that_exist(loaded: Pr
         assert metrics, rule
         for metric in metrics:
             await loaded.has(metric)
+
+
+async def test_a_trace_goes_from_the_request_through_the_worker_to_the_result(
+    gateway: RunningGateway, receiver: Received
+):
+    trace, parent = secrets.token_hex(16), secrets.token_hex(8)
+    headers = {"traceparent": f"00-{trace}-{parent}-01"}
+    document = submission("c", "sum", cache="bypass")
+    _, result = await gateway.post("/v1/submissions?wait=60", document, headers=headers)
+    published = await gateway.topics.published(result["id"])
+    spans = await eventually(lambda: receiver.spans(trace) if "submission" in receiver.spans(trace) else None, "spans")
+    assert {"queued", "dedupe", "acquire", "compile", "run", "publish", "ack"} < spans.keys()
+    assert spans["submission"].parent_span_id.hex() == parent
+    continued = f"00-{trace}-{spans['submission'].span_id.hex()}-01"
+    assert published.headers["traceparent"].decode() == continued
 
 
 async def test_a_stack_that_is_well_raises_no_alarm(loaded: Prometheus):

@@ -128,10 +128,11 @@ def texts(headers: Any) -> dict[str, str]:
     return {name: value.decode() for name, value in headers}
 
 
-def test_what_a_worker_publishes_has_the_headers_that_are_told(record: Record):
+async def test_what_a_worker_publishes_has_the_headers_that_are_told(record: Record):
     result = rejected_result("s-1", RejectedError("not_json", "m"), lane="low", worker="w")
-    publisher: Any = SimpleNamespace(_worker="w")
-    published = texts(Publisher._result_headers(publisher, record, result))
+    publisher = Publisher(Settings(), "w")
+    published = texts(publisher.encode(record, result).headers)
+    await publisher.stop()
     told = MESSAGES["result"]["headers"]
     validator(told).validate(published)
     assert published.keys() == told["properties"].keys()

@@ -141,7 +141,7 @@ def _tokens_from(value: Any) -> Any:
     return parse_tokens(value) if isinstance(value, str) else value
 
 
-def _origins_from(value: Any) -> Any:
+def _words_from(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
@@ -308,7 +308,7 @@ class Settings(BaseSettings):
     )
     gateway_rate_per_s: float = Field(0.0, ge=0, description="submissions a second of one token, or address; 0 = any")
     gateway_concurrency: int = Field(0, ge=0, description="unanswered submissions of one token, or address; 0 = any")
-    gateway_cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins_from)] = Field(
+    gateway_cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words_from)] = Field(
         (), description="origins whose pages may call the gateway, by comma; empty = none but its own"
     )
     webhook_secret: str | None = Field(
@@ -319,6 +319,9 @@ class Settings(BaseSettings):
     # Surroundings
     health_port: int = Field(6066, ge=0, le=65535, description="health and metrics of a worker; 0 = any free port")
     health_host: str = Field("127.0.0.1", description="the address of health_port")
+    worker_addresses: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words_from)] = Field(
+        (), description="where `evalx top` asks workers, HOST[:PORT] by comma; unset = this machine, health_port"
+    )
     worker_name: str | None = Field(None, description="the name in results; unset = HOST:PID")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")
     traces: bool = Field(False, description="send spans by OTLP, as OTEL_ variables say; needs the extra `traces`")

@@ -32,6 +32,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from evalx.agents.gauges import forget_lag, tell_lag
 from evalx.agents.lag import CLIENT_PREFIX, LagReader, PartitionLag
 from evalx.agents.standstill import GRACE_S, StandstillWatch, Work
+from evalx.agents.timing import SLOWEST
 from evalx.errors import ConfigurationError, EvalxError
 from evalx.metrics import REGISTRY
 from evalx.sandbox.daemon import close_docker, open_docker
@@ -131,8 +132,10 @@ class HealthServer:
     async def _serve(self, listening: concurrent.futures.Future[None]) -> None:
         self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
         app = web.Application()
-        for path, handler in (("/livez", self._live), ("/readyz", self._ready), ("/metrics", self._metrics)):
-            app.router.add_get(path, handler)
+        app.router.add_get("/livez", self._live)
+        app.router.add_get("/readyz", self._ready)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/slowest", self._slowest)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         settings = self._settings
@@ -184,6 +187,9 @@ class HealthServer:
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(REGISTRY), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    async def _slowest(self, _request: web.Request) -> web.Response:
+        return web.Response(body=msgspec.json.encode(SLOWEST.told()), content_type="application/json")
 
     def _loop_part(self, limit_s: float) -> Part:
         late_s = time.monotonic() - self._board.beat_at

@@ -9,9 +9,12 @@ from functools import lru_cache
 from typing import Any
 
 from evalx.agents.records import Record
+from evalx.agents.slowest import Slowest
 from evalx.metrics import STAGE_SECONDS, SUBMISSION_SECONDS
 from evalx.stages import STAGES
 
+#: Of this process, as its metrics are.
+SLOWEST = Slowest()
 _stages = {stage: STAGE_SECONDS.labels(stage) for stage in STAGES}
 
 
@@ -19,9 +22,11 @@ def finished(record: Record) -> None:
     """The record was acknowledged just now."""
     timeline = record.timeline
     timeline.mark("ack")
-    for stage, seconds in timeline.seconds().items():
+    spent, total_s = timeline.seconds(), timeline.total_s
+    for stage, seconds in spent.items():
         _stages[stage].observe(seconds)
-    _submissions(record.lane).observe(timeline.total_s)
+    _submissions(record.lane).observe(total_s)
+    SLOWEST.offer(record, total_s, spent)
     if record.span is not None:
         record.span.end(timeline)
 

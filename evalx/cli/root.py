@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 import evalx
-from evalx.cli import judging, lag, letters, operation, samples
+from evalx.cli import judging, lag, letters, operation, samples, top
 from evalx.cli.running import EXIT_FAULT, EXIT_USAGE, complain
 from evalx.errors import EvalxError, RejectedError, UsageError
 
@@ -75,6 +75,7 @@ judging.register(app)
 operation.register(app)
 lag.register(app)
 letters.register(app)
+top.register(app)
 samples.register(app)
 
 

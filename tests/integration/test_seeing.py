@@ -1,11 +1,15 @@
-"""What a real worker tells of itself: its metrics."""
+"""What a real worker tells of itself: its metrics, and what `evalx top` makes of them."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import subprocess
 from typing import NamedTuple
 
 import pytest
-from integration_stack import Topics, Worker, eventually, submission
+from integration_stack import EVALX, Topics, Worker, eventually, submission
 from prometheus_client.parser import text_string_to_metric_families
 
 STAGES = ("queued", "dedupe", "acquire", "compile", "run", "publish", "ack")
@@ -70,3 +74,23 @@ async def test_a_worker_tells_of_its_slots_its_containers_its_lag_and_its_build(
         }
 
     await eventually(lag_is_told, "the broker's lag is told")
+
+
+async def test_top_shows_the_worker_and_the_slowest(topics: Topics, worker: Worker):
+    (result,) = await topics.judge(submission("c", "sum", cache="bypass"))
+    assert result["verdict"] == "AC"
+    command = [str(EVALX), "top", "--once", "--json", "--interval", "0.5", "--worker", f"127.0.0.1:{worker.port}"]
+    environment = {**os.environ, **topics.environment()}
+    done = await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, timeout=90)
+    assert done.returncode == 0, done.stderr.decode()
+    shown = json.loads(done.stdout)
+    assert (shown["workers"], shown["troubles"]) == (1, [])
+    assert [lane["lane"] for lane in shown["lanes"]] == ["high", "normal", "low"]
+    assert all(isinstance(lane["lag"], int) for lane in shown["lanes"])
+    assert list(shown["stages"]) == list(STAGES)
+    assert shown["stages"]["run"]["p95_s"] > 0
+    assert shown["slots"]["slots"] >= 1
+    assert sum(one["idle"] + one["busy"] + one["checking"] for one in shown["pool"]) >= 1
+    slowest = shown["slowest"]
+    assert slowest
+    assert all(sum(one["stages"].values()) == pytest.approx(one["seconds"], abs=1e-4) for one in slowest)

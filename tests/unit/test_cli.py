@@ -26,7 +26,7 @@ from evalx.verdicts import Outcome, Verdict
 
 PACKAGES = Path(__file__).parents[1] / "data" / "packages"
 COMMANDS = (
-    *("judge", "submit", "worker", "topics create", "doctor", "schema", "samples", "lag"),
+    *("judge", "submit", "worker", "topics create", "doctor", "schema", "samples", "lag", "top"),
     *("dead-letters list", "dead-letters show", "dead-letters replay"),
 )
 
@@ -117,6 +117,8 @@ def test_every_command_has_help_with_an_example(command: str):
         (["samples", "missing"], "is not a directory"),
         (["samples", "tests"], "has no problems"),
         (["lag", "--interval", "5"], "--interval is for --watch"),
+        (["top"], "add --once or --json"),
+        (["top", "--once", "--worker", "a/b"], "is not the address of a worker"),
         (["dead-letters", "replay"], "or --all"),
         (["dead-letters", "replay", "--all", "--rate", "0"], "rate"),
         (["dead-letters", "list", "--lane", "urgent"], "there are: high, normal, low"),

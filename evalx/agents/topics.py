@@ -29,7 +29,8 @@ REPLICATION = 3
 DEAD_LETTER_ROOM_BYTES = 64 << 10
 #: Kafka's number for a setting that was made on the topic itself.
 SET_ON_TOPIC = 1
-#: Seconds for a broker to tell of topics that it has just created: usually none, a moment when the machine is busy.
+#: Seconds for a broker to tell of topics that it has just created: usually none, a few when the machine is busy. A
+#: worker that starts without its topics refuses that much later.
 SETTLE_TIMEOUT_S = 10.0
 SETTLE_PAUSE_S = 0.1
 
@@ -101,12 +102,12 @@ class TopicAdmin:
         return [TopicState(name, wanted, found.get(name, 0)) for name in self.names]
 
     async def check(self) -> None:
-        """Make sure that the topics fit the lanes.
+        """Make sure that the topics fit the lanes; those that were made a moment ago may still have to show.
 
         Raises:
             ConfigurationError: naming each difference.
         """
-        wrong = [state for state in await self.states() if state.found != state.wanted]
+        wrong = [state for state in await self._settled() if state.found != state.wanted]
         if wrong:
             differences = "; ".join(f"{s.name} has {s.found} partitions, the lanes need {s.wanted}" for s in wrong)
             raise ConfigurationError(

@@ -179,8 +179,10 @@ class Pool:
         for shelf in self._shelves.values():
             while (waiter := shelf.next_waiter()) is not None:
                 waiter.set_exception(PoolExhaustedError(message="the pool is being closed"))
-            while (container := shelf.pop()) is not None:
-                self._discard(container, "shutdown")
+            for entry in (*shelf.idle, *shelf.checking):
+                self._discard(entry.container, "shutdown")
+            shelf.idle.clear()
+            shelf.checking.clear()
         while self._removals:
             await asyncio.gather(*self._removals)
         await self._places.release()
@@ -206,7 +208,7 @@ class Pool:
             idle=sum(len(shelf.idle) for shelf in shelves),
             busy=sum(shelf.busy for shelf in shelves),
             starting=sum(shelf.starting for shelf in shelves),
-            checking=sum(shelf.checking for shelf in shelves),
+            checking=sum(len(shelf.checking) for shelf in shelves),
             troubles=tuple(troubles),
         )
 
@@ -461,23 +463,19 @@ class Pool:
         due = sorted((one for one in shelf.idle if now - one.heard_at >= PING_INTERVAL_S), key=lambda one: one.heard_at)
         for entry in due[: 1 + len(shelf.idle) // int(PING_INTERVAL_S / TICK_S / 2)]:
             shelf.idle.remove(entry)
-            shelf.checking += 1
+            shelf.checking.append(entry)
             self._spawn(self._check(shelf, entry))
 
     async def _check(self, shelf: Shelf, entry: Idle) -> None:
+        # Ended by ``close`` it leaves the entry where it is: there it is looked for, even if this has not begun yet.
         try:
             await entry.container.ping()
         except SandboxFaultError as error:
-            shelf.checking -= 1
+            shelf.checking.remove(entry)
             log.warning("container_lost", container=entry.container.id, image=shelf.image, error=str(error))
             self._discard(entry.container, "dead")
-        except BaseException:
-            # ``close`` looks for what it must remove among the idle ones.
-            shelf.checking -= 1
-            shelf.idle.appendleft(entry)
-            raise
         else:
-            shelf.checking -= 1
+            shelf.checking.remove(entry)
             self._put_idle(entry.container)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -43,7 +43,7 @@ class Shelf:
         #: Reserved and not there yet.
         self.starting = 0
         #: Idle ones that are being asked whether they still answer.
-        self.checking = 0
+        self.checking: list[Idle] = []
         self.waiting: deque[asyncio.Future[Container]] = deque()
         self.breaker = Breaker(IMAGE_PAUSE_FIRST_S, IMAGE_PAUSE_LONGEST_S)
         self._busy_s = 0.0
@@ -56,7 +56,7 @@ class Shelf:
     @property
     def live(self) -> int:
         """Containers that are there."""
-        return len(self.idle) + self.busy + self.checking
+        return len(self.idle) + self.busy + len(self.checking)
 
     @property
     def is_crash_looping(self) -> bool:
@@ -94,7 +94,8 @@ class Shelf:
 
     def counts(self) -> dict[str, int]:
         """How many containers there are, by state."""
-        return {"idle": len(self.idle), "busy": self.busy, "starting": self.starting, "checking": self.checking}
+        checking = len(self.checking)
+        return {"idle": len(self.idle), "busy": self.busy, "starting": self.starting, "checking": checking}
 
     def usage(self, now: float, seconds: float) -> Usage:
         """What was used in so many seconds, which end now; begins to count anew."""

@@ -19,6 +19,8 @@ from aiokafka.errors import KafkaError
 from chaos_load import Ledger, Sent, Verdicts
 from integration_stack import Published, Topics, admin_client
 
+#: Seconds for a busy broker to tell of the topics that it has just created.
+SETTLE_S = 60
 #: Seconds between samples.
 SAMPLE_INTERVAL_S = 0.1
 #: Milliseconds for one question of the sampler; a broker that is stopped does not answer.
@@ -63,11 +65,14 @@ class Recorder(Topics):
         self.last_arrival = time.monotonic()
 
     async def make(self) -> None:
-        """Create the topics, as `evalx topics create` does."""
+        """Create the topics, as `evalx topics create` does, and wait until the broker tells of them."""
         names = (self.submissions, f"{self.prefix}.results", f"{self.prefix}.submissions.DLT")
         limits = {"max.message.bytes": str(16 << 20)}
         async with admin_client(self.services) as admin:
             await admin.create_topics([NewTopic(name, self.partitions, 1, topic_configs=limits) for name in names])
+            async with asyncio.timeout(SETTLE_S):
+                while any(one["error_code"] for one in await admin.describe_topics(list(names))):  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
 
     def answers(self, sent: Sent) -> list[tuple[TopicPartition, int]]:
         """Where on the topics the answers to a record are."""

@@ -103,7 +103,13 @@ class FixedQuota:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
-    monkeypatch.setattr(pool_module.Container, "start", world.start)
+    real = pool_module.Container.start
+
+    async def start(docker: aiodocker.Docker | None, spec: ContainerSpec) -> Any:
+        # The real pool of an earlier test may still live on this event loop, and start what it lacks.
+        return await (world.start(docker, spec) if docker is None else real(docker, spec))
+
+    monkeypatch.setattr(pool_module.Container, "start", start)
     return world
 
 
@@ -279,6 +285,16 @@ async def test_a_dead_one_is_not_handed_out_and_replaced(make_pool: Any, world: 
         assert container is not dead
     await eventually(lambda: pool.state.idle == 2)
     assert dead not in world.there
+
+
+async def test_what_is_being_asked_when_the_pool_closes_goes_too(make_pool: Any, world: World):
+    pool = await make_pool(("c",))
+    (shelf,) = [one for one in pool._shelves.values() if one.idle]
+    pool._look_at_idle(shelf, asyncio.get_running_loop().time() + 2 * pool_module.PING_INTERVAL_S)
+    assert pool.state.checking == 1
+    # The question has not even begun.
+    await pool.close()
+    assert (pool.size, world.there) == (0, set())
 
 
 async def test_idle_ones_are_asked_and_those_that_do_not_answer_replaced(

@@ -44,6 +44,10 @@ SUBMISSION_SECONDS = Histogram(
     "evalx_submission_seconds", "Time of a submission from its sending to its acknowledgement: the sum of its stages",
     ["lane"], buckets=STAGE_BUCKETS_S, registry=REGISTRY,
 )  # fmt: skip
+JUDGED_SECONDS = Histogram(
+    "evalx_judged_seconds", "The `judged_ms` of results: from the claim to the answer",
+    buckets=STAGE_BUCKETS_S, registry=REGISTRY,
+)  # fmt: skip
 CACHE_LOOKUPS = Counter("evalx_cache_lookups", "Cache look-ups", ["level", "outcome"], registry=REGISTRY)
 CACHE_HITS = Counter("evalx_cache_hits", "Look-ups that found it, by where", ["level", "place"], registry=REGISTRY)
 CACHE_MEMORY_BYTES = Gauge(

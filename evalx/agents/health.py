@@ -27,7 +27,7 @@ import msgspec
 import redis.asyncio
 import structlog
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import choose_encoder
 
 from evalx.agents.gauges import forget_lag, tell_lag
 from evalx.agents.lag import CLIENT_PREFIX, LagReader, PartitionLag
@@ -185,8 +185,10 @@ class HealthServer:
         degraded = ready and not redis_part.up
         return _answer(200 if ready else 503, ready=ready, degraded=degraded, phase=board.phase, **_told(parts))
 
-    async def _metrics(self, _request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(REGISTRY), headers={"content-type": CONTENT_TYPE_LATEST})
+    async def _metrics(self, request: web.Request) -> web.Response:
+        # Prometheus asks for OpenMetrics, which alone has room for exemplars.
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return web.Response(body=encode(REGISTRY), headers={"content-type": content_type})
 
     async def _slowest(self, _request: web.Request) -> web.Response:
         return web.Response(body=msgspec.json.encode(SLOWEST.told()), content_type="application/json")

@@ -37,7 +37,7 @@ from evalx.agents.publisher import Encoded, Publisher
 from evalx.agents.pulse import Pulse
 from evalx.agents.quarantine import Quarantine
 from evalx.agents.records import Record
-from evalx.agents.reporting import report
+from evalx.agents.reporting import report, report_unnamed
 from evalx.agents.sequencer import Sequencer
 from evalx.agents.timing import finished
 from evalx.cache.claims import Claim, Claims
@@ -250,6 +250,8 @@ class Pipeline:
         record.timeline.mark("publish")
         if result is not None:
             report(record, result)
+        elif failure is not None:
+            report_unnamed(record, failure)
         return True
 
     def _encode(

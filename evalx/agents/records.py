@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from evalx.agents.sequencer import Ticket
@@ -21,6 +21,7 @@ class Record:
     __slots__ = (
         "_content",
         "event",
+        "facts",
         "key",
         "lane",
         "partition",
@@ -44,8 +45,9 @@ class Record:
         self.ticket: Ticket[Record] | None = None
         self.submission: Submission | None = None
         self.rejection: RejectedError | None = None
-        #: What was published, for the list of the slowest.
+        #: What was published, for the list of the slowest, and for the log.
         self.verdict = ""
+        self.facts: Mapping[str, Any] = {}
         #: While traces are made, from its result on.
         self.span: RecordSpan | None = None
         self._content = b""

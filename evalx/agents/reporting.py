@@ -1,4 +1,7 @@
-"""What is counted and logged of every published result; cheap, since an answer from the cache costs little else."""
+"""What is counted of every published result, and kept for the log; cheap, since one from the cache costs little else.
+
+Logged is one line of each record, at its acknowledgement (``timing``), since only then it is known how long it took.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,11 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, get_args
 
-import structlog
-
 from evalx.agents.records import Record
+from evalx.errors import JudgeFaultError, RejectedError
 from evalx.messages import Result
 from evalx.messages.result import Status
-from evalx.metrics import JUDGED, REPEATS, STAGE_SECONDS, TESTS
-
-log = structlog.get_logger(__name__)
-
-_judged = STAGE_SECONDS.labels("judge")
+from evalx.metrics import JUDGED, JUDGED_SECONDS, REPEATS, TESTS
 
 
 def expect(lanes: Iterable[str]) -> None:
@@ -27,26 +25,29 @@ def expect(lanes: Iterable[str]) -> None:
 
 
 def report(record: Record, result: Result) -> None:
-    """Count a published result, and log that its submission is finished."""
+    """Count a published result, and keep what is logged of it: nothing that is code, or came of it."""
     record.verdict = result.verdict or result.status
     _results(result.lane, result.status, result.source or "none").inc()
-    _judged.observe(result.judged_ms / 1000)
+    JUDGED_SECONDS.observe(result.judged_ms / 1000)
     if result.attempt > 1:
         REPEATS.inc()
     for verdict, count in Counter([test.verdict for test in result.tests]).items():
         _tests(result.language, verdict.value).inc(count)
-    log.info(
-        "submission_finished",
-        submission=result.id,
-        lane=result.lane,
-        status=result.status,
-        verdict=result.verdict,
-        language=result.language,
-        source=result.source,
-        attempt=result.attempt,
-        queued_ms=round(result.queued_ms, 1),
-        judged_ms=round(result.judged_ms, 1),
-    )
+    record.facts = {
+        "submission": result.id,
+        "status": result.status,
+        "verdict": result.verdict,
+        "error": result.error.code if result.error is not None else None,
+        "language": result.language,
+        "source": result.source,
+        "tests": len(result.tests),
+        "attempt": result.attempt,
+    }
+
+
+def report_unnamed(record: Record, failure: RejectedError | JudgeFaultError) -> None:
+    """Keep what is logged of a record that has no result, but a dead letter: no id could be read."""
+    record.facts = {"submission": None, "status": "dead_letter", "error": failure.code}
 
 
 # Finding a metric by its labels takes longer than counting. There are only so many lanes, languages and verdicts.

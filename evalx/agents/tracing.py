@@ -38,6 +38,11 @@ class RecordSpan:
         context = self._span.get_span_context()
         return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}".encode()
 
+    @property
+    def trace_id(self) -> str | None:
+        """The number of its trace; None when that is not kept, so that nothing can be found by it."""
+        return f"{self._span.get_span_context().trace_id:032x}" if self._span.is_recording() else None
+
     def end(self, timeline: Timeline) -> None:
         """The record was acknowledged: add the spans of its stages, and hand all of them over."""
         from opentelemetry.trace import set_span_in_context

@@ -60,6 +60,7 @@ def be_quiet() -> None:
     """For commands that report by themselves: libraries say nothing, evalx only what is an error."""
     logging.basicConfig(handlers=[logging.NullHandler()], force=True)
     structlog.configure(
+        processors=[structlog.processors.add_log_level, *_rendering(as_json=False)],
         wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
@@ -95,7 +96,14 @@ def _as_json(entry: Any, default: Callable[[Any], Any]) -> str:
     return orjson.dumps(entry, default=default).decode()
 
 
+#: Without the values of variables, which are in structlog's tracebacks by default: submissions' code, and passwords.
+_bare_traceback = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+
+
 def _rendering(as_json: bool) -> list[Any]:
     if as_json:
-        return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(_as_json)]
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        return [_bare_traceback, structlog.processors.JSONRenderer(_as_json)]
+    colours = sys.stderr.isatty()
+    return [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)]

@@ -6,7 +6,9 @@ import asyncio
 import json
 import re
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,14 +88,23 @@ class Prometheus:
 
     async def query(self, expression: str) -> list[Any]:
         """What it has now."""
+        result: list[Any] = (await self._ask("query", {"query": expression}))["result"]
+        return result
+
+    async def examples(self, metric: str) -> list[Document]:
+        """The exemplars of a metric in the last hour."""
+        now = time.time()
+        found = await self._ask("query_exemplars", {"query": metric, "start": str(now - 3600), "end": str(now)})
+        return [example for series in found for example in series["exemplars"]]
+
+    async def _ask(self, what: str, parameters: dict[str, str]) -> Any:
         async with (
             aiohttp.ClientSession() as session,
-            session.get(f"{self.url}/api/v1/query", params={"query": expression}) as response,
+            session.get(f"{self.url}/api/v1/{what}", params=parameters) as response,
         ):
             answer = await response.json()
-        assert answer["status"] == "success", (expression, answer)
-        result: list[Any] = answer["data"]["result"]
-        return result
+        assert answer["status"] == "success", (what, parameters, answer)
+        return answer["data"]
 
     async def has(self, expression: str) -> None:
         """Wait until an expression has data."""
@@ -212,6 +223,13 @@ async def test_a_trace_goes_from_the_request_through_the_worker_to_the_result(
     assert spans["submission"].parent_span_id.hex() == parent
     continued = f"00-{trace}-{spans['submission'].span_id.hex()}-01"
     assert published.headers["traceparent"].decode() == continued
+
+
+async def test_buckets_name_traces_that_fell_into_them(loaded: Prometheus, receiver: Received):
+    for metric in ("evalx_submission_seconds_bucket", "evalx_stage_seconds_bucket"):
+        examples = await eventually(partial(loaded.examples, metric), f"exemplars of {metric}")
+        trace = examples[0]["labels"]["trace_id"]
+        await eventually(lambda trace=trace: receiver.spans(trace), f"the spans of {trace}")
 
 
 async def test_a_stack_that_is_well_raises_no_alarm(loaded: Prometheus):

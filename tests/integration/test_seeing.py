@@ -9,7 +9,7 @@ import subprocess
 from typing import NamedTuple
 
 import pytest
-from integration_stack import EVALX, Topics, Worker, eventually, submission
+from integration_stack import EVALX, Document, Topics, Worker, eventually, submission
 from prometheus_client.parser import text_string_to_metric_families
 
 STAGES = ("queued", "dedupe", "acquire", "compile", "run", "publish", "ack")
@@ -58,6 +58,25 @@ async def test_the_stages_of_batches_add_up_to_their_time(topics: Topics, worker
     for name in ("compile", "run"):
         count = "evalx_stage_seconds_count"
         assert after.value(count, stage=name) == before.value(count, stage=name) + 1
+
+
+async def test_each_submission_has_one_line_in_the_log_and_nothing_of_its_program(topics: Topics, worker: Worker):
+    tests = [{"stdin": "1 2 hush\n", "expected_output": "3"}]
+    executed = submission("c", "sum", tests=tests, metadata={"for": "hush"}, cache="refresh")
+    executed["code"] += "/* hush */"
+    documents = (executed, {**executed, "cache": "use"}, {**executed, "language": "none"})
+    ids = [result["id"] for document in documents for result in await topics.judge(document)]
+
+    def lines() -> list[Document]:
+        return [line for line in worker.events("submission_finished") if line["submission"] in ids]
+
+    await eventually(lambda: len(lines()) == len(ids), "each has a line")
+    assert [line["submission"] for line in lines()] == ids
+    first, known, rejected = lines()
+    assert (first["lane"], first["language"], first["verdict"], first["source"]) == ("normal", "c", "AC", "executed")
+    assert sum(first[f"{name}_ms"] for name in STAGES) == pytest.approx(first["total_ms"], abs=0.1)
+    assert (known["source"], rejected["error"]) == ("result_cache", "unknown_language")
+    assert "hush" not in worker.log.read_text()
 
 
 async def test_a_worker_tells_of_its_slots_its_containers_its_lag_and_its_build(topics: Topics, worker: Worker):

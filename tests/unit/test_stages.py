@@ -1,4 +1,4 @@
-"""The stages of a submission add up to the whole, whatever way it took; and the list of metrics is complete."""
+"""The stages of a submission add up to the whole, whatever way it took, and are in its one line of the log."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 from prometheus_client import CollectorRegistry
+from structlog.testing import LogCapture
 
 from evalx import engine as engine_module
 from evalx import stages
+from evalx.agents import timing
 from evalx.agents.front import Front
 from evalx.agents.gauges import Gauges, forget_lag, tell_lag
 from evalx.agents.intake import Intake
@@ -199,6 +202,61 @@ async def test_a_result_that_is_given_again_is_a_repeat(make_rig: Callable[..., 
     before = value("evalx_repeats_total")
     await rig.judge(message("s-1", "python"))
     assert value("evalx_repeats_total") == before + 1
+
+
+# --- the log
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is logged at the end of records, whatever else the process logs."""
+    capture = LogCapture()
+    monkeypatch.setattr(timing, "log", structlog.wrap_logger(None, [capture], structlog.BoundLogger))
+    return capture.entries
+
+
+def times(line: dict[str, Any]) -> list[str]:
+    return [name for name in line if name.endswith("_ms")]
+
+
+async def test_each_submission_has_one_line_with_its_stage_times(make_rig: Callable[..., Rig], lines: list[Any]):
+    rig = make_rig()
+    await rig.judge(message("s-1"), age_s=100.0)
+    await rig.judge(message("s-2"))
+    await rig.judge(message("s-3", language="cobol"))
+    judged, known, rejected = lines
+    assert [(one["submission"], one["source"]) for one in lines] == [
+        ("s-1", "executed"),
+        ("s-2", "result_cache"),
+        ("s-3", None),
+    ]
+    assert {(one["event"], one["lane"]) for one in lines} == {("submission_finished", "normal")}
+    assert times(judged) == ["total_ms", *(f"{stage}_ms" for stage in STAGES)]
+    assert sum(judged[f"{stage}_ms"] for stage in STAGES) == pytest.approx(judged["total_ms"], abs=0.1)
+    assert judged["queued_ms"] >= 100_000
+    assert (judged["status"], judged["verdict"], judged["language"], judged["tests"]) == ("judged", "AC", "c", 1)
+    assert times(known) == ["total_ms", "queued_ms", "dedupe_ms", "publish_ms", "ack_ms"]
+    assert (rejected["status"], rejected["verdict"], rejected["error"]) == ("rejected", None, "unknown_language")
+
+
+async def test_a_record_without_an_id_has_a_line_too(make_rig: Callable[..., Rig], lines: list[Any]):
+    await make_rig().judge(b"no JSON")
+    (line,) = lines
+    assert (line["submission"], line["status"], line["error"]) == (None, "dead_letter", "not_json")
+    assert times(line) == ["total_ms", "queued_ms", "publish_ms", "ack_ms"]
+
+
+async def test_no_line_has_anything_of_a_program_or_its_tests(
+    make_rig: Callable[..., Rig], lines: list[Any], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(engine_module, "RETRY_PAUSES_S", ())
+    tests = [{"stdin": "hush-in", "expected_output": "hush-out"}]
+    fields = {"code": "hush-code", "metadata": {"key": "hush-data"}, "tests": tests}
+    rig = make_rig(FakeSandbox(faults=[SandboxFaultError(message="a test")]))
+    for submission, wrong in (("s-1", {}), ("s-2", {}), ("s-1", {"code": "hush-other"}), ("s-3", {"limits": "hush"})):
+        await rig.judge(message(submission, **{**fields, **wrong}))
+    assert [line["status"] for line in lines] == ["judge_error", "judged", "rejected", "rejected"]
+    assert "hush" not in repr(lines)
 
 
 # --- what is looked up now and then

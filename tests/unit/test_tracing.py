@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import builtins
+import secrets
 from typing import Any
 
 import pytest
+import structlog
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client.openmetrics import exposition as openmetrics
+from structlog.testing import LogCapture
 
+from evalx.agents import timing
 from evalx.agents.publisher import Publisher
 from evalx.agents.records import Record
 from evalx.agents.timing import finished
 from evalx.agents.tracing import NS, Tracing, open_tracing
 from evalx.errors import ConfigurationError
 from evalx.messages import Result
+from evalx.metrics import REGISTRY
 from evalx.settings import Settings
 from evalx.testing import FakeEvent
 from evalx.verdicts import Verdict
@@ -58,6 +64,29 @@ async def test_the_submissions_trace_goes_on_and_the_result_continues_it(spans: 
     assert {span.parent.span_id for span in stages if span.parent} == {whole.context.span_id}
     assert dict(whole.attributes or {})["evalx.verdict"] == "AC"
     assert whole.start_time == int(record.timeline.sent_at * NS)
+
+
+async def test_an_example_of_each_bucket_is_named_to_who_asks_for_openmetrics(tracing: Tracing):
+    trace = secrets.token_hex(16)
+    await judged([("traceparent", f"00-{trace}-{PARENT}-01".encode())], tracing)
+    told = openmetrics.generate_latest(REGISTRY).decode()
+    named = [line.partition("{")[0] for line in told.splitlines() if f'# {{trace_id="{trace}"}}' in line]
+    assert sorted(set(named)) == ["evalx_stage_seconds_bucket", "evalx_submission_seconds_bucket"]
+    assert len(named) == 1 + len(("queued", "run", "publish", "ack"))
+
+
+async def test_a_trace_that_is_not_kept_is_no_example(tracing: Tracing):
+    trace = secrets.token_hex(16)
+    await judged([("traceparent", f"00-{trace}-{PARENT}-00".encode())], tracing)
+    assert trace not in openmetrics.generate_latest(REGISTRY).decode()
+
+
+async def test_the_log_names_the_trace(tracing: Tracing, monkeypatch: pytest.MonkeyPatch):
+    capture = LogCapture()
+    monkeypatch.setattr(timing, "log", structlog.wrap_logger(None, [capture], structlog.BoundLogger))
+    await judged([("traceparent", f"00-{TRACE}-{PARENT}-01".encode())], tracing)
+    await judged([], None)
+    assert [entry.get("trace_id") for entry in capture.entries] == [TRACE, None]
 
 
 async def test_stages_follow_each_other_without_a_gap(spans: InMemorySpanExporter, tracing: Tracing):

@@ -98,11 +98,13 @@ def own_argv(language: Language) -> tuple[str, ...]:
 
 
 #: The loop of a program that was built as below.
-USUAL_BUILD = "bare loop, built by plain g++ -O2"
+USUAL_BUILD = "bare loop, built by plain -O2"
+_COMPILERS = {"c": "gcc", "cpp": "g++"}
 
 
 def usual_build(language: Language) -> tuple[str, ...] | None:
-    """How an ordinary judge builds it, libstdc++ dynamic, from /box into /out; None where evalx does so too."""
-    if language.name != "cpp":
+    """How an ordinary judge builds it, libraries shared, from /box into /out; None where evalx does so too."""
+    if language.name not in _COMPILERS:
         return None
-    return ("g++", f"-std=gnu++{language.version}", "-O2", "-o", "/out/main", f"/box/{language.source}")
+    standard = f"-std=gnu{'++' if language.name == 'cpp' else ''}{language.version}"
+    return (_COMPILERS[language.name], standard, "-O2", "-o", "/out/main", f"/box/{language.source}", "-lm")

@@ -23,6 +23,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from evalx.cache.decoded import Decoded
 from evalx.cache.keys import BatchKeys, Keys
 from evalx.cache.outcomes import Outcome, by_fingerprint, decode_outcome, decode_test, encode
 from evalx.cache.rules import Policy, is_conclusive, is_repeatable
@@ -179,6 +180,7 @@ class Engine:
         self._flights = flights if self._policy.single_flight else None
         self._keys = keys or Keys()
         self._in_progress: dict[str, asyncio.Future[Outcome]] = {}
+        self._decoded: Decoded[Artifact] = Decoded()
 
     async def judge(self, submission: Submission, *, rank: int = 0, on_test: OnTest | None = None) -> Judgement:
         """Judge a normalised submission (``decode_submission`` makes one).
@@ -364,13 +366,17 @@ class Engine:
         value = await self._cache.get("artifact", key)
         if value is None:
             return None
+        if (known := self._decoded.get(key, value)) is not None:
+            return known
         try:
             artifact = _artifact_decoder.decode(value)
         except msgspec.DecodeError:
             log.warning("cache_value_damaged", key=key)
             return None
         report = artifact.report and msgspec.structs.replace(artifact.report, cached=True)
-        return Artifact(report, artifact.files)
+        known = Artifact(report, artifact.files)
+        self._decoded.put(key, value, known)
+        return known
 
 
 def _missing(case: Case, known: Mapping[bytes, TestResult]) -> Submission:

@@ -19,8 +19,8 @@ KEPT_FILES = 8
 KEPT_BYTES = 16 << 20
 #: Smaller files are sent each time: a frame with a page of content costs no more than one without.
 MIN_BYTES = 4096
-#: Bytes of content that the worker holds to know it again: several containers' worth.
-KNOWN_BYTES = 64 << 20
+#: Bytes of content that the worker holds to know it again: as much as two containers keep.
+KNOWN_BYTES = 2 * KEPT_BYTES
 
 
 class Names:

@@ -165,20 +165,21 @@ async def test_nonsense_does_not_compile(ground: ProvingGround, name: str):
 
 
 @pytest.mark.parametrize("runs", [1, 3])
-async def test_what_compiles_and_is_no_program_is_the_authors_fault(ground: ProvingGround, runs: int):
-    """The kernel refuses a path of a loader that is this long. Taken for our fault, it cost three attempts and a JE."""
+async def test_a_loader_of_the_authors_own_is_nothing_to_a_static_program(ground: ProvingGround, runs: int):
+    """In a shared one the kernel refuses a path that is this long; the runner's own tests have that case."""
     code = 'const char i[5000] __attribute__((section(".interp"))) = "/x";' + MAIN
     judged = await ground.strike("c", code, runs=runs)
-    assert judged.verdicts == [Verdict.RTE] * runs
-    assert [test.exit_code for test in judged.tests] == [126] * runs
+    assert judged.verdicts == [Verdict.OK] * runs
 
 
-@pytest.mark.parametrize("size", ["2000000000", "1L << 40"])
+async def test_more_static_memory_than_code_can_reach_does_not_link(ground: ProvingGround):
+    output = compile_output(await ground.strike("c", "char a[1L << 40];\nint main(void) { return a[5]; }\n"))
+    assert "out of range" in output
+
+
 @pytest.mark.parametrize("runs", [1, 3])
-async def test_more_static_memory_than_there_may_be_ends_the_program_at_its_start(
-    ground: ProvingGround, size: str, runs: int
-):
-    judged = await ground.strike("c", f"char a[{size}];\nint main(void) {{ return a[5]; }}\n", runs=runs)
+async def test_more_static_memory_than_there_may_be_ends_the_program_at_its_start(ground: ProvingGround, runs: int):
+    judged = await ground.strike("c", f"char a[{2 * 10**9}];\nint main(void) {{ return a[5]; }}\n", runs=runs)
     assert judged.verdicts == [Verdict.RTE] * runs
     assert [test.signal for test in judged.tests] == [11] * runs
 

@@ -8,7 +8,7 @@ for standard in 17 20 23; do
 done
 printf '#include <bits/stdc++.h>\nint main() { std::cout << 1; }\n' >/tmp/check.cpp
 for standard in 17 20 23; do
-    g++ -std=gnu++$standard -O2 -pipe -static-libstdc++ -static-libgcc -H -o /tmp/check /tmp/check.cpp 2>&1 |
+    g++ -std=gnu++$standard -O2 -pipe -static-pie -H -o /tmp/check /tmp/check.cpp 2>&1 |
         grep -q "^! .*/stdc++\.h\.gch/gnu++$standard\$"
 done
 rm -f /tmp/check /tmp/check.cpp

@@ -100,6 +100,7 @@ start() {
     say "HTTP, and a page to try it on, is http://127.0.0.1:${EVALX_GATEWAY_PORT:-3000}; see docs/http.md."
     [ -z "$MONITORING" ] || say "Prometheus is http://127.0.0.1:${EVALX_PROMETHEUS_PORT:-9090}; alerts: docs/runbook.md."
     say "Try: .venv/bin/evalx submit examples/aplusb/main.cpp --tests examples/aplusb/tests"
+    say "See what goes on: .venv/bin/evalx top"
     say "Stop: ./start-dev.sh --stop"
 }
 

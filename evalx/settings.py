@@ -320,7 +320,7 @@ class Settings(BaseSettings):
     health_port: int = Field(6066, ge=0, le=65535, description="health and metrics of a worker; 0 = any free port")
     health_host: str = Field("127.0.0.1", description="the address of health_port")
     worker_addresses: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words_from)] = Field(
-        (), description="where `evalx top` asks workers, HOST[:PORT] by comma; unset = this machine, health_port"
+        (), description="where `evalx top` asks workers, HOST[:PORT] by comma; unset = those that Redis knows"
     )
     worker_name: str | None = Field(None, description="the name in results; unset = HOST:PID")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")

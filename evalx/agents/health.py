@@ -99,6 +99,8 @@ class HealthServer:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: asyncio.Event | None = None
+        #: Where it listens, once it does.
+        self.port = settings.health_port
         self._redis: redis.asyncio.Redis | None = None
         self._docker: aiodocker.Docker | None = None
 
@@ -147,6 +149,7 @@ class HealthServer:
             text = f"EVALX_HEALTH_PORT: cannot listen on {place}: {error.strerror or error}"
             listening.set_exception(ConfigurationError(text))
             return
+        self.port = int(runner.addresses[0][1])
         self._redis = redis.asyncio.Redis.from_url(settings.redis_location)
         self._docker = open_docker(settings.docker_host)
         listening.set_result(None)

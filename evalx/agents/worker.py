@@ -95,7 +95,7 @@ class Worker:
         self._settings = settings
         self.name = settings.worker_name or f"{socket.gethostname()}:{os.getpid()}"
         registry = self._registry = Registry.load()
-        self._lease = WorkerLease(settings.redis_location, self.name)
+        self._lease = WorkerLease(settings.redis_location, self.name, settings.topic_prefix)
         self._store = Store(
             settings.redis_location,
             timeout_ms=settings.redis_timeout_ms,
@@ -229,7 +229,7 @@ class Worker:
             await topics.check()
         await self._keeper.start()
         await self._pulse.start()
-        await self._lease.start()
+        await self._lease.start((self._settings.health_host, self._health.port))
         lease = self._lease
         await self._sandbox.start(owner=self.name, scope=lease.scope, lease=lease.name, warm=self._images)
         await self._reaper.start()

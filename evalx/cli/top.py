@@ -51,7 +51,7 @@ def top(
 ) -> None:
     """Show what the workers do, until Ctrl-C: lanes, rates, times by stage, containers, caches, the slowest.
 
-    Workers are those of --worker, else of EVALX_WORKER_ADDRESSES, else the one on this machine. What waits is the
+    Workers are those of --worker, else of EVALX_WORKER_ADDRESSES, else all that Redis knows of. What waits is the
     broker's word. Whoever does not answer is named, and the rest is shown.
 
     Exit codes: 0 done, 2 wrong usage, 3 neither a worker nor Kafka can be reached.
@@ -85,7 +85,7 @@ async def pictures(settings: Settings, interval_s: float) -> AsyncIterator[Pictu
             await asyncio.sleep(max(0.0, looked_at + interval_s - time.monotonic()))
             _heed_cancellation()
             now, at = await workers.look(), time.monotonic()
-            shown = picture(now, before, at - looked_at, broker.lags, broker.troubles)
+            shown = picture(now, before, at - looked_at, broker.lags, (*broker.troubles, *workers.troubles))
             if first and not shown.workers and not broker.lags:
                 raise EvalxError("neither a worker nor Kafka answers: " + "; ".join(shown.troubles))
             yield shown

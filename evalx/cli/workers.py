@@ -1,8 +1,13 @@
-"""Asks workers for their metrics, all at once; a name that has several addresses stands for all of them."""
+"""Asks workers for their metrics, all at once; a name that has several addresses stands for all of them.
+
+Workers that are not named are found by Redis, where each says where it answers (``evalx.cache.roster``). Without Redis
+those that were found before are asked, and in the beginning the one on this machine.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Sequence
 from typing import Self
@@ -10,8 +15,10 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
+import redis.asyncio
 
 from evalx.agents.slowest import Slow
+from evalx.cache.roster import Place, Roster
 from evalx.cli.vitals import Look, parse
 from evalx.errors import UsageError
 from evalx.settings import Settings
@@ -25,11 +32,18 @@ _slowest = msgspec.json.Decoder(tuple[Slow, ...])
 
 
 class Workers:
-    """The workers of the settings; ``async with`` opens it."""
+    """The workers of the settings, or of the roster; ``async with`` opens it."""
 
     def __init__(self, settings: Settings) -> None:
-        default = settings.health_port or Settings.model_fields["health_port"].default
-        self._places = [place(text, default) for text in settings.worker_addresses or ("localhost",)]
+        self._default_port = settings.health_port or Settings.model_fields["health_port"].default
+        self._named = [place(text, self._default_port) for text in settings.worker_addresses]
+        self._redis = redis.asyncio.Redis.from_url(
+            settings.redis_location, decode_responses=True, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
+        )
+        self._roster = Roster(self._redis, settings.topic_prefix)
+        self._found: list[Place] = []
+        #: What there is to say of the look for workers; empty while all is well.
+        self.troubles: tuple[str, ...] = ()
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S))
@@ -37,13 +51,29 @@ class Workers:
 
     async def __aexit__(self, *_exc: object) -> None:
         await self._session.close()
+        with contextlib.suppress(redis.RedisError, OSError):
+            await self._redis.aclose()
 
     async def look(self) -> list[Look]:
         """Ask all of them; who does not answer is told with the reason."""
-        # Each time: workers come and go behind a name.
-        found = await asyncio.gather(*(_resolve(*one) for one in self._places))
+        # Each time: workers come and go, also behind a name.
+        names = self._named or await self._find()
+        found = await asyncio.gather(*(_resolve(*one) for one in names))
         addresses = dict.fromkeys(address for some in found for address in some)
         return list(await asyncio.gather(*map(self._ask, addresses)))
+
+    async def _find(self) -> list[tuple[str, int]]:
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                self._found, self.troubles = await self._roster.read(), ()
+        except (redis.RedisError, OSError) as error:
+            why = str(error) or f"no answer within {TIMEOUT_S:g} s"
+            self.troubles = (f"Redis, where workers are found, is away: {why}; name them with --worker",)
+        if not self._found:
+            return [("localhost", self._default_port)]
+        away = [one for one in self._found if not one.is_here]
+        self.troubles += tuple(f"{one.machine}: the worker answers on {one.address} there only" for one in away)
+        return [place(one.address, self._default_port) for one in self._found if one.is_here]
 
     async def _ask(self, address: str) -> Look:
         try:

@@ -6,11 +6,15 @@ import asyncio
 import json
 import os
 import subprocess
+from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 import pytest
-from integration_stack import EVALX, Document, Topics, Worker, eventually, submission
+import redis.asyncio
+from integration_stack import EVALX, Document, Services, Topics, Worker, docker, eventually, submission
 from prometheus_client.parser import text_string_to_metric_families
+
+from evalx.cache.roster import Place, Roster, place_of
 
 STAGES = ("queued", "dedupe", "acquire", "compile", "run", "publish", "ack")
 
@@ -95,14 +99,19 @@ async def test_a_worker_tells_of_its_slots_its_containers_its_lag_and_its_build(
     await eventually(lag_is_told, "the broker's lag is told")
 
 
-async def test_top_shows_the_worker_and_the_slowest(topics: Topics, worker: Worker):
-    (result,) = await topics.judge(submission("c", "sum", cache="bypass"))
-    assert result["verdict"] == "AC"
-    command = [str(EVALX), "top", "--once", "--json", "--interval", "0.5", "--worker", f"127.0.0.1:{worker.port}"]
+async def top(topics: Topics, *arguments: str) -> Document:
+    command = [str(EVALX), "top", "--once", "--json", "--interval", "0.5", *arguments]
     environment = {**os.environ, **topics.environment()}
     done = await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, timeout=90)
     assert done.returncode == 0, done.stderr.decode()
-    shown = json.loads(done.stdout)
+    shown: Document = json.loads(done.stdout)
+    return shown
+
+
+async def test_top_finds_the_worker_and_shows_it_and_the_slowest(topics: Topics, worker: Worker):
+    (result,) = await topics.judge(submission("c", "sum", cache="bypass"))
+    assert result["verdict"] == "AC"
+    shown = await top(topics)
     assert (shown["workers"], shown["troubles"]) == (1, [])
     assert [lane["lane"] for lane in shown["lanes"]] == ["high", "normal", "low"]
     assert all(isinstance(lane["lag"], int) for lane in shown["lanes"])
@@ -113,3 +122,40 @@ async def test_top_shows_the_worker_and_the_slowest(topics: Topics, worker: Work
     slowest = shown["slowest"]
     assert slowest
     assert all(sum(one["stages"].values()) == pytest.approx(one["seconds"], abs=1e-4) for one in slowest)
+
+
+async def test_top_asks_a_worker_that_is_named(topics: Topics, worker: Worker):
+    shown = await top(topics, "--worker", f"127.0.0.1:{worker.port}", "--worker", "127.0.0.1:1")
+    assert shown["workers"] == 1
+    assert "127.0.0.1:1" in "".join(shown["troubles"])
+
+
+@pytest.fixture
+async def client(services: Services) -> AsyncIterator[redis.asyncio.Redis]:
+    async with redis.asyncio.Redis.from_url(services.next_redis(), decode_responses=True) as client:
+        yield client
+
+
+async def test_who_is_on_the_roster_is_found_until_it_leaves_or_is_silent(client: redis.asyncio.Redis):
+    roster, other = Roster(client, "one"), Roster(client, "other")
+    here, there = Place("b", "10.0.0.1:6066"), Place("a", "10.0.0.2:6066")
+    for place in (here, there, here):
+        await roster.enter(place, 600)
+    assert await roster.read() == [there, here]
+    assert await other.read() == []
+    await roster.leave(there)
+    assert await roster.read() == [here]
+    await roster.enter(here, 0)
+    assert await roster.read() == []
+
+
+async def test_who_listens_on_any_address_is_told_by_the_one_that_redis_sees(services: Services):
+    url = f"redis://127.0.0.1:{services.redis_port}/0"
+    assert (await place_of("0.0.0.0", 7, url)).address == "127.0.0.1:7"
+    assert (await place_of("10.1.2.3", 7, url)).address == "10.1.2.3:7"
+    assert (await place_of("::1", 7, url)).address == "[::1]:7"
+    # The bridge's own address is one under which containers are seen to be.
+    bridge = docker("inspect", "-f", "{{.NetworkSettings.IPAddress}}", services.container("redis"))
+    seen = (await place_of("", 7, f"redis://user:secret@{bridge}:6379/0")).address
+    assert seen.endswith(":7")
+    assert not seen.startswith(("127.", "0."))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 
 import pytest
 from aiohttp import web
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from evalx.agents.lag import LaneLag
 from evalx.agents.slowest import KEPT, TURN_S, Slow, Slowest
+from evalx.cache.roster import Place, Roster
 from evalx.cli.screen import draw, duration
 from evalx.cli.vitals import Look, Picture, parse, picture, quantile
 from evalx.cli.workers import Workers, place
@@ -189,6 +191,35 @@ async def test_a_worker_is_asked_and_others_are_told_apart(unused_tcp_port_facto
     assert there.samples is not None
     assert away.samples is None
     assert away.error
+
+
+async def test_who_is_not_named_is_found_and_what_is_elsewhere_is_told(monkeypatch: pytest.MonkeyPatch):
+    places = [Place(socket.gethostname(), "127.0.0.1:9"), Place("elsewhere", "127.0.0.1:8"), Place("far", "[::1]:7")]
+    monkeypatch.setattr(Roster, "read", lambda _self: answer(places))
+    async with Workers(Settings()) as workers:
+        assert [one.address for one in await workers.look()] == ["127.0.0.1:9"]
+        assert workers.troubles == (
+            "elsewhere: the worker answers on 127.0.0.1:8 there only",
+            "far: the worker answers on [::1]:7 there only",
+        )
+        # With Redis away, those that are known are asked.
+        monkeypatch.setattr(Roster, "read", lambda _self: answer(OSError("refused")))
+        assert [one.address for one in await workers.look()] == ["127.0.0.1:9"]
+        assert "Redis, where workers are found, is away: refused" in workers.troubles[0]
+
+
+async def test_who_finds_nobody_asks_this_machine(monkeypatch: pytest.MonkeyPatch):
+    for found in ([], OSError()):
+        monkeypatch.setattr(Roster, "read", lambda _self, found=found: answer(found))
+        async with Workers(Settings(health_port=9)) as workers:
+            assert [one.address for one in await workers.look()] == ["127.0.0.1:9"]
+            assert len(workers.troubles) == isinstance(found, OSError)
+
+
+async def answer(found: list[Place] | OSError) -> list[Place]:
+    if isinstance(found, OSError):
+        raise found
+    return found
 
 
 # --- the slowest

@@ -13,12 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bench import docker_cli
+from bench import docker_cli, workload
 from bench.measure import Sample
+from evalx.languages import Language
 from evalx.messages import TestCase
 
 SOURCE = Path(__file__).parent / "floor.c"
-_LABEL = "org.evalx.bench"
+LABEL = "org.evalx.bench"
 
 
 def build_floor(directory: Path) -> Path:
@@ -36,6 +37,20 @@ def write_tests(directory: Path, tests: Sequence[TestCase]) -> None:
         (directory / f"{index}.ans").write_text(test.expected_output or "")
 
 
+def build(place: Path, language: Language, image: str, command: Sequence[str]) -> Path:
+    """A directory with the measured program as `command` makes it in the language's image; raises RuntimeError."""
+    source, box = (place / f"{language.name}-{language.version}-{part}" for part in ("source", "built"))
+    source.mkdir()
+    box.mkdir()
+    (source / language.source).write_text(workload.source(language))
+    program, *words = command
+    docker_cli.docker(
+        "run", "--rm", "--network", "none", "-v", f"{source}:/box:ro", "-v", f"{box}:/out",
+        "--entrypoint", program, image, *words,
+    )  # fmt: skip
+    return box
+
+
 class BareLoop:
     """A contender. Use it as a context."""
 
@@ -50,7 +65,7 @@ class BareLoop:
         self._tests = tests
         self._container = f"{place.name}-{'-'.join(re.findall('[a-z]+', name))}"
         self._command = [
-            "docker", "run", "--rm", "-i", "--name", self._container, "--label", _LABEL, "--network", "none",
+            "docker", "run", "--rm", "-i", "--name", self._container, "--label", LABEL, "--network", "none",
             "--security-opt", "seccomp=unconfined", "--log-driver", "none", "--workdir", "/tmp",
             "-v", f"{place}:/bench:ro", "-v", f"{box}:/box:ro", *(word for entry in env for word in ("-e", entry)),
             "--entrypoint", "/bench/floor", image, "/bench/tests", str(tests), *argv,

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import random
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 import msgspec
 
 from bench import machine
+from bench.command import conclude, positive, say
 from bench.docker_cli import docker
 from bench.driver import Load
 from bench.load import BATCH_BYTES, TESTS, Batch
@@ -28,8 +28,6 @@ from bench.report import table, verdict
 from bench.stack import Stack, Worker
 from evalx.languages import Registry
 from evalx.settings import Settings
-
-EXIT_WRONG, EXIT_FAILED, EXIT_STOPPED = 1, 2, 130
 
 #: Different batches that are asked for again and again.
 KNOWN = 200
@@ -52,6 +50,11 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     def median(self) -> float:
         """The middle one of the runs."""
         return statistics.median(self.runs)
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    machine: dict[str, str]
+    figures: list[Figure]
 
 
 class Bench:
@@ -185,11 +188,6 @@ def facts_of(stack_images: str) -> dict[str, str]:
     return facts
 
 
-def say(text: str) -> None:
-    """Progress, on stderr."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; ends the process for --help and for wrong usage."""
     parser = argparse.ArgumentParser(
@@ -197,20 +195,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description="Latency, rate, CPU time and hit rate of cached answers, Kafka to Kafka.",
         epilog="Example: python -m bench.cache --repeats 3 --json figures.json",
     )
-    parser.add_argument("--repeats", type=_positive, default=5, metavar="N", help="runs of each figure (default: 5)")
-    parser.add_argument("--singles", type=_positive, default=300, metavar="N", help="batches one after another")
-    parser.add_argument("--batches", type=_positive, default=5000, metavar="N", help="batches as fast as can be")
-    parser.add_argument("--mixed", type=_positive, default=500, metavar="N", help="batches, 80 %% of them repeats")
-    parser.add_argument("--identical", type=_positive, default=500, metavar="N", help="identical batches at once")
+    parser.add_argument("--repeats", type=positive, default=5, metavar="N", help="runs of each figure (default: 5)")
+    parser.add_argument("--singles", type=positive, default=300, metavar="N", help="batches one after another")
+    parser.add_argument("--batches", type=positive, default=5000, metavar="N", help="batches as fast as can be")
+    parser.add_argument("--mixed", type=positive, default=500, metavar="N", help="batches, 80 %% of them repeats")
+    parser.add_argument("--identical", type=positive, default=500, metavar="N", help="identical batches at once")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there as well")
     return parser.parse_args(arguments)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -218,19 +209,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     images = Settings.load().image_prefix
     bench = Bench(options, images)
-    try:
-        facts = facts_of(images)
-        figures = bench.run()
-    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-        say(f"bench: {error}")
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        say("bench: stopped")
-        return EXIT_STOPPED
-    print(as_markdown(facts, figures))
-    if options.json is not None:
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode({"machine": facts, "figures": figures})))
-    return EXIT_WRONG if bench.wrong else 0
+    return conclude(
+        lambda: Report(machine=facts_of(images), figures=bench.run()),
+        lambda report: as_markdown(report.machine, report.figures),
+        options.json,
+        wrong=lambda _: bench.wrong,
+    )
 
 
 if __name__ == "__main__":

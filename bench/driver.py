@@ -26,6 +26,11 @@ class Load:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.wrong = 0
 
+    @property
+    def process_id(self) -> int:
+        """Of the process that makes the load."""
+        return self._process.pid
+
     def send(
         self,
         batches: Sequence[Batch],
@@ -53,6 +58,9 @@ class Load:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None:
+            # It may be in the middle of an order.
+            self._process.terminate()
         if self._process.stdin is not None:
             self._process.stdin.close()
         self._process.wait(END_S)

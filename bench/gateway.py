@@ -32,13 +32,13 @@ import uvloop
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
+from bench.command import conclude, say
 from bench.report import table
 from evalx.client import Client
 from evalx.errors import EvalxError, ServiceUnavailableError
 from evalx.messages import Limits, Submission, TestCase, encode_submission
 from evalx.settings import Settings
 
-EXIT_WRONG, EXIT_FAILED = 1, 2
 #: Seconds for a process to be ready, and for the whole of a burst: bounds for hangs.
 READY_S = 90.0
 BURST_S = 300.0
@@ -339,11 +339,6 @@ def as_markdown(figures: Figures) -> str:
     return "\n\n".join([table(["", ""], rows), table(["must", "measured", ""], musts)])
 
 
-def say(text: str) -> None:
-    """Progress, on stderr."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; ends the process for --help and for wrong usage."""
     parser = argparse.ArgumentParser(
@@ -364,19 +359,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the bench and print the report; the exit code."""
     options = parse(arguments)
-    try:
+
+    def measured() -> Figures:
         with (
             tempfile.TemporaryDirectory(prefix="evalx-bench-") as name,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
-            figures = runner.run(run(options, Path(name)))
-    except (EvalxError, OSError, aiohttp.ClientError) as error:
-        say(f"bench: {error}")
-        return EXIT_FAILED
-    print(as_markdown(figures))
-    if options.json is not None:
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(figures)))
-    return EXIT_WRONG if figures.failed or figures.wrong else 0
+            return runner.run(run(options, Path(name)))
+
+    return conclude(measured, as_markdown, options.json, wrong=lambda figures: figures.failed or figures.wrong)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,9 @@ PARTITIONS = 12
 HIGH = range(4)
 #: Seconds for all results of an order.
 PATIENCE_S = 300.0
+#: Seconds for the partitions of topics that were made a moment ago to have a leader: usually less than one, more where
+#: the broker is busy.
+LEADER_S = 60.0
 #: Seconds between two batches that are sent one after another: idle means that nothing is left of the last one.
 PAUSE_S = 0.01
 #: Seconds to wait for a result before others may be sent, and results taken at a time.
@@ -126,9 +129,20 @@ class Load:
 
     def _read_from_the_end(self) -> None:
         places = [TopicPartition(self._topics[1], number) for number in range(PARTITIONS)]
+        deadline = time.monotonic() + LEADER_S
         for place in places:
-            _, place.offset = self._consumer.get_watermark_offsets(place, timeout=PATIENCE_S)
+            place.offset = self._end_of(place, deadline)
         self._consumer.assign(places)
+
+    def _end_of(self, place: TopicPartition, deadline: float) -> int:
+        """Where a partition ends; asks again until then, since a new one may not have a leader yet."""
+        while True:
+            try:
+                return int(self._consumer.get_watermark_offsets(place, timeout=PATIENCE_S)[1])
+            except KafkaException:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL_S)
 
     def _carry_out(self, order: Order) -> Done:
         bodies = {batch: make_batch(batch, order.cache) for batch in set(order.batches)}

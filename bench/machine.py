@@ -8,8 +8,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import docker_cli
-from evalx.languages import Language
+from bench import docker_cli, workload
+from evalx.languages import Language, Registry
+from evalx.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 _VERSION_COMMANDS = {
@@ -37,11 +38,23 @@ def describe(settings_prefix: str, languages: Sequence[Language], go_judge: str 
     return facts
 
 
+def describe_stack(languages: Sequence[str], go_judge: Path | None) -> dict[str, str]:
+    """The same, with the services; raises RejectedError for a language that is not known."""
+    images, registry = Settings.load().image_prefix, Registry.load()
+    found = [workload.resolve(registry, name) for name in languages]
+    facts = describe(images, found, None if go_judge is None else str(go_judge))
+    facts["Kafka"] = _in_image(f"{images}kafka", "ls /opt/kafka/libs | grep -o 'kafka_.*[0-9]' | head -n 1")
+    facts["Redis"] = _in_image(f"{images}redis", "redis-server --version").partition(" sha")[0]
+    return facts
+
+
 def _toolchain(image: str, name: str) -> str:
-    said = docker_cli.docker(
-        "run", "--rm", "--network", "none", "--entrypoint", "sh", image, "-c", _VERSION_COMMANDS[name]
-    )
-    return said.splitlines()[0]
+    return _in_image(image, _VERSION_COMMANDS[name])
+
+
+def _in_image(image: str, command: str) -> str:
+    said = docker_cli.docker("run", "--rm", "--network", "none", "--entrypoint", "sh", image, "-c", command)
+    return next(iter(said.splitlines()), "unknown")
 
 
 def _commit() -> str:

@@ -30,6 +30,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         """A count of the full size, made smaller by ``size``."""
         return max(least, round(full * self.size))
 
+    def wanted(self, limit: float) -> float | None:
+        """What is wanted of a figure that depends on the counts; nothing of a trial with others."""
+        return limit if self.size == 1.0 else None
+
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
     """One thing measured: the figure of every run, and their median."""
@@ -70,6 +74,8 @@ class Plot(msgspec.Struct, frozen=True, kw_only=True):
     x_label: str
     y_label: str
     series: list[Series]
+    log_x: bool = False
+    log_y: bool = False
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):

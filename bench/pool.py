@@ -24,9 +24,8 @@ import msgspec
 import uvloop
 
 from bench import machine, workload
+from bench.command import conclude, numbers, positive, say
 from bench.report import table, verdict
-from bench.sandbox import EXIT_FAILED, EXIT_STOPPED, EXIT_WRONG, numbers, positive, say
-from evalx.errors import EvalxError
 from evalx.execution import Artifact, compile_program, run_tests
 from evalx.languages import Language, Registry
 from evalx.messages import Submission
@@ -334,21 +333,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the bench and print the report; the exit code."""
     options = parse(arguments)
-    registry = Registry.load()
-    try:
-        languages = [workload.resolve(registry, name) for name in options.languages]
+
+    def run() -> Report:
+        languages = [workload.resolve(Registry.load(), name) for name in options.languages]
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            done = runner.run(measure(options, Settings.load(), languages))
-    except (EvalxError, RuntimeError) as error:
-        say(f"bench: {error}")
-        return EXIT_FAILED
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        say("bench: stopped")
-        return EXIT_STOPPED
-    print(as_markdown(done))
-    if options.json is not None:
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(done)))
-    return EXIT_WRONG if any(run.wrong for run in done.runs) else 0
+            return runner.run(measure(options, Settings.load(), languages))
+
+    return conclude(run, as_markdown, options.json, wrong=lambda done: any(run.wrong for run in done.runs))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Coroutine, Sequence
@@ -22,17 +21,14 @@ from typing import Any
 import uvloop
 
 from bench import accuracy, bare, machine, report, workload
-from bench.docker_cli import docker
+from bench.command import conclude, numbers, positive, say
 from bench.gojudge import GoJudge
 from bench.measure import Plan, compare
 from bench.pooled import Pooled
-from evalx.errors import EvalxError
 from evalx.execution import Artifact
 from evalx.languages import Language, Registry
 from evalx.messages import TestCase
 from evalx.settings import Settings
-
-EXIT_WRONG, EXIT_FAILED, EXIT_STOPPED = 1, 2, 130
 
 
 class Bench:
@@ -103,25 +99,12 @@ class Bench:
             others.append(bare.BareLoop(name, image, self._place, box, own, language.run_env, len(tests), parallel))
         build = workload.usual_build(language)
         if build is not None:
-            box = self._built(language, image, build)
+            box = bare.build(self._place, language, image, build)
             name = workload.USUAL_BUILD
             others.append(bare.BareLoop(name, image, self._place, box, plain, language.run_env, len(tests), parallel))
         if self._go_judge is not None:
             others.append(GoJudge(self._go_judge, image, self._place, artifact.files, plain, language.run_env, tests))
         return others
-
-    def _built(self, language: Language, image: str, build: Sequence[str]) -> Path:
-        """A directory with the program as `build` makes it in the language's image; raises RuntimeError."""
-        source, box = (self._place / f"{language.name}-{language.version}-{part}" for part in ("source", "built"))
-        source.mkdir()
-        box.mkdir()
-        (source / language.source).write_text(workload.source(language))
-        program, *words = build
-        docker(
-            "run", "--rm", "--network", "none", "-v", f"{source}:/box:ro", "-v", f"{box}:/out",
-            "--entrypoint", program, image, *words,
-        )  # fmt: skip
-        return box
 
 
 async def stoppable(work: Coroutine[Any, Any, report.Report]) -> report.Report:
@@ -139,24 +122,6 @@ def write_artifact(box: Path, artifact: Artifact) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(file.data)
         path.chmod(file.mode)
-
-
-def say(text: str) -> None:
-    """Progress, on stderr."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def numbers(text: str) -> tuple[int, ...]:
-    """`1,2,4` as numbers, for argparse."""
-    values = tuple(int(part) for part in text.split(","))
-    if min(values) < 1:
-        raise ValueError(text)
-    return values
-
-
-def positive(text: str) -> int:
-    """A whole number from 1, for argparse."""
-    return numbers(text)[0]
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -190,26 +155,22 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the bench and print the report; the exit code."""
     options = parse(arguments)
+    return conclude(
+        lambda: run(options), report.as_markdown, options.json, wrong=lambda done: done.wrong, encode=report.as_json
+    )
+
+
+def run(options: argparse.Namespace) -> report.Report:
+    """Everything."""
     registry = Registry.load()
-    try:
-        languages = [workload.resolve(registry, name) for name in options.languages]
-        with tempfile.TemporaryDirectory(prefix="evalx-bench-") as name:
-            place = Path(name)
-            # Programs in containers run under other user ids.
-            place.chmod(0o755)
-            bench = Bench(options, Settings.load(), place)
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                done = runner.run(stoppable(bench.run(languages, registry.resolve("c"))))
-    except (EvalxError, RuntimeError, subprocess.CalledProcessError) as error:
-        say(f"bench: {error}")
-        return EXIT_FAILED
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        say("bench: stopped")
-        return EXIT_STOPPED
-    print(report.as_markdown(done))
-    if options.json is not None:
-        options.json.write_bytes(report.as_json(done))
-    return EXIT_WRONG if done.wrong else 0
+    languages = [workload.resolve(registry, name) for name in options.languages]
+    with tempfile.TemporaryDirectory(prefix="evalx-bench-") as name:
+        place = Path(name)
+        # Programs in containers run under other user ids.
+        place.chmod(0o755)
+        bench = Bench(options, Settings.load(), place)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(stoppable(bench.run(languages, registry.resolve("c"))))
 
 
 if __name__ == "__main__":

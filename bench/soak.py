@@ -15,7 +15,6 @@ import argparse
 import itertools
 import random
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -24,13 +23,12 @@ from pathlib import Path
 import msgspec
 
 from bench import machine
+from bench.command import conclude, positive, say
 from bench.docker_cli import docker
 from bench.driver import Load
 from bench.load import PARTITIONS, Batch
 from bench.report import table, verdict
-from bench.sandbox import EXIT_FAILED, EXIT_STOPPED, EXIT_WRONG, positive, say
 from bench.stack import Stack, Worker
-from evalx.errors import EvalxError
 from evalx.sandbox.container import LABEL_OWNER
 from evalx.settings import Settings
 
@@ -175,18 +173,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the bench and print the report; the exit code."""
     options = parse(arguments)
-    try:
-        report = run(options.minutes, Settings.load().image_prefix)
-    except (EvalxError, RuntimeError, OSError, subprocess.SubprocessError) as error:
-        say(f"bench: {error}")
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        say("bench: stopped")
-        return EXIT_STOPPED
-    print(as_markdown(report))
-    if options.json is not None:
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(report)))
-    return EXIT_WRONG if report.wrong or not all(one.flat for one in report.trends) else 0
+    return conclude(
+        lambda: run(options.minutes, Settings.load().image_prefix),
+        as_markdown,
+        options.json,
+        wrong=lambda report: report.wrong or not all(one.flat for one in report.trends),
+    )
 
 
 if __name__ == "__main__":

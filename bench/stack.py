@@ -69,6 +69,12 @@ class Worker:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory of the process that was in RAM so far."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return int(next(line for line in status if line.startswith("VmHWM:")).split()[1]) * 1024
+
     def metric(self, name: str) -> float:
         """The sum of a metric of its own over all labels."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as response:
@@ -135,6 +141,12 @@ class Stack:
         for worker in self.workers:
             worker.stop()
         self.workers.clear()
+
+    @property
+    def containers(self) -> tuple[str, str]:
+        """The full ids of those of Kafka and of Redis."""
+        kafka, redis = (docker("inspect", "-f", "{{.Id}}", name) for name in (self._kafka, self._redis))
+        return kafka, redis
 
     def redis(self, *command: str) -> str:
         """Ask Redis."""

@@ -6,8 +6,7 @@ import itertools
 
 import pytest
 
-from bench import headline, soak
-from bench.load import Batch
+from bench import soak
 
 
 def samples(**growth: float) -> list[soak.Sample]:
@@ -43,21 +42,7 @@ def test_half_of_a_round_was_in_the_one_before():
     assert {one.language for one in first} == set(soak.LANGUAGES)
 
 
-def test_every_test_of_the_headline_is_another_one():
-    runs = [headline.make_batches(100, number) for number in range(3)]
-    batches = [batch for run in runs for batch in run]
-    assert len({one.seed for one in batches}) == 300
-    for run in runs:
-        assert len({(one.language, one.variant) for one in run}) == headline.SOURCES
-    assert not {one.variant for one in runs[0]} & {one.variant for one in runs[1]}
-    assert isinstance(batches[0], Batch)
-
-
-def test_the_reports_say_what_failed():
+def test_the_report_says_what_failed():
     trends = soak.trends(samples(memory=1e6))
     report = soak.Report(machine={"commit": "abc"}, minutes=10, batches=5, wrong=0, trends=trends, samples=[])
     assert soak.as_markdown(report).count("**FAIL**") == 1
-    run = headline.Run(seconds=5.5, worker_cpu_s=2.0, worker_bytes=10**8)
-    text = headline.as_markdown(headline.Report(machine={}, batches=1000, runs=[run], wrong=0))
-    assert "5.50 s for 20,000 tests" in text
-    assert "**FAIL**" in text

@@ -1,7 +1,7 @@
 """Whether anything grows while a worker judges for a long time: memory, descriptors, containers, keys in Redis.
 
 Two things grow by design, up to a bound that ten minutes do not reach, and are counted apart: what the worker's caches
-keep in memory (at most 176 MiB), and a key for each submission, by which its repeat is known for a day.
+keep in memory (at most 250 MB), and a key for each submission, by which its repeat is known for a day.
 
 ``python -m bench.soak`` from the project's root. It starts a Kafka, a Redis and a worker of its own and keeps it half
 busy with all languages, right and known batches among them. What is remembered of a batch is forgotten after a minute

@@ -42,7 +42,7 @@ class Record:
         self.value: bytes | None = event.message.value
         sent_at = event.message.timestamp or 0.0
         self.timeline = Timeline(sent_at if sent_at > 0 else None)
-        self.ticket: Ticket[Record] | None = None
+        self.ticket: Ticket | None = None
         self.submission: Submission | None = None
         self.rejection: RejectedError | None = None
         #: What was published, for the list of the slowest, and for the log.

@@ -27,16 +27,19 @@ from typing import Generic, TypeVar
 ItemT = TypeVar("ItemT")
 
 
-class Ticket(Generic[ItemT]):
-    """One taken record: its place in the order of its partition."""
+class Ticket:
+    """The place of one taken record in the order of its partition.
 
-    __slots__ = ("epoch", "finished", "item", "offset", "partition")
+    It does not know the record, which knows it: in a cycle they, and the submission's bytes with them, would wait for
+    the garbage collector, which looks at what has lived for a while only once in a long time.
+    """
 
-    def __init__(self, partition: Hashable, epoch: int, offset: int, item: ItemT) -> None:
+    __slots__ = ("epoch", "finished", "offset", "partition")
+
+    def __init__(self, partition: Hashable, epoch: int, offset: int) -> None:
         self.partition = partition
         self.epoch = epoch
         self.offset = offset
-        self.item = item
         self.finished = False
 
 
@@ -47,7 +50,7 @@ class _Assignment(Generic[ItemT]):
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
-        self.waiting: deque[Ticket[ItemT]] = deque()
+        self.waiting: deque[tuple[Ticket, ItemT]] = deque()
         self.next_offset: int | None = None
         self.last_offset = -1
         self.closed = False
@@ -60,7 +63,7 @@ class Sequencer(Generic[ItemT]):
         self._assignments: dict[Hashable, _Assignment[ItemT]] = {}
         self._epoch = 0
 
-    def take(self, partition: Hashable, offset: int, item: ItemT) -> Ticket[ItemT] | None:
+    def take(self, partition: Hashable, offset: int, item: ItemT) -> Ticket | None:
         """Enter a record into its partition's order.
 
         Returns None for an offset that was taken before in this assignment: the record is already on its way.
@@ -72,11 +75,11 @@ class Sequencer(Generic[ItemT]):
         if offset <= assignment.last_offset:
             return None
         assignment.last_offset = offset
-        ticket = Ticket(partition, assignment.epoch, offset, item)
-        assignment.waiting.append(ticket)
+        ticket = Ticket(partition, assignment.epoch, offset)
+        assignment.waiting.append((ticket, item))
         return ticket
 
-    def finish(self, ticket: Ticket[ItemT]) -> list[ItemT]:
+    def finish(self, ticket: Ticket) -> list[ItemT]:
         """Mark a record as finished and return the items that may be acknowledged now, in order.
 
         Those of a closed partition may not; ``committable`` knows of them.
@@ -86,13 +89,13 @@ class Sequencer(Generic[ItemT]):
         if assignment is None or assignment.epoch != ticket.epoch:
             return []
         released = []
-        while assignment.waiting and assignment.waiting[0].finished:
-            head = assignment.waiting.popleft()
+        while assignment.waiting and assignment.waiting[0][0].finished:
+            head, item = assignment.waiting.popleft()
             assignment.next_offset = head.offset + 1
-            released.append(head.item)
+            released.append(item)
         return [] if assignment.closed else released
 
-    def is_current(self, ticket: Ticket[ItemT]) -> bool:
+    def is_current(self, ticket: Ticket) -> bool:
         """Whether the ticket's partition is still held in the assignment in which the record was taken."""
         assignment = self._assignments.get(ticket.partition)
         return assignment is not None and assignment.epoch == ticket.epoch

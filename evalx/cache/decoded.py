@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Generic, TypeVar
 
+from evalx.metrics import CACHE_MEMORY_BYTES
+
 T = TypeVar("T")
 
 #: Bytes of encoded values: as much as two containers keep of programs.
@@ -22,6 +24,7 @@ class Decoded(Generic[T]):
         self._entries: OrderedDict[str, tuple[bytes, T]] = OrderedDict()
         self._max_bytes = max_bytes
         self._bytes = 0
+        CACHE_MEMORY_BYTES.labels("decoded").set_function(lambda: self._bytes)
 
     def get(self, key: str, value: bytes) -> T | None:
         """What this value was decoded to, if it is known."""

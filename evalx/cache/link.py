@@ -18,10 +18,10 @@ used again within a second of its return.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
 from typing import Any, TypeAlias, TypeVar
 
 import redis.asyncio
@@ -174,25 +174,40 @@ def _hint(error: Exception) -> dict[str, str]:
     return {"hint": hint} if hint else {}
 
 
-@contextlib.asynccontextmanager
-async def _limit(seconds: float) -> AsyncIterator[None]:
-    """Like ``asyncio.timeout``, but the time that the event loop itself was late does not count."""
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(None) as timeout:
-        due = loop.time() + seconds
-        timers: list[asyncio.TimerHandle] = []
+class _limit:  # noqa: N801  used like asyncio.timeout
+    """Like ``asyncio.timeout``, but the time that the event loop itself was late does not count.
 
-        def end() -> None:
-            if len(timers) == 1 and loop.time() - due > LATE_S:
-                timers.append(loop.call_later(seconds, end))
-            else:
-                timeout.reschedule(0.0)
+    A class, and no generator with a callback that knows itself: that would be garbage in a cycle after each call.
+    """
 
-        timers.append(loop.call_at(due, end))
-        try:
-            yield
-        finally:
-            timers[-1].cancel()
+    __slots__ = ("_due", "_extended", "_loop", "_seconds", "_timeout", "_timer")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._extended = False
+        self._timeout = asyncio.timeout(None)
+
+    async def __aenter__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._due = self._loop.time() + self._seconds
+        await self._timeout.__aenter__()
+        self._timer: asyncio.TimerHandle | None = self._loop.call_at(self._due, self._end)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        await self._timeout.__aexit__(kind, error, trace)
+
+    def _end(self) -> None:
+        if not self._extended and self._loop.time() - self._due > LATE_S:
+            self._extended = True
+            self._timer = self._loop.call_later(self._seconds, self._end)
+        else:
+            self._timer = None
+            self._timeout.reschedule(0.0)
 
 
 def cancellations() -> int:

@@ -21,10 +21,18 @@ def plain_concurrency() -> None:
     """Acknowledges each record when it ends, as Faust does with ``concurrency=4``, and leaves the order to Faust."""
     from evalx.agents.sequencer import Sequencer, Ticket
 
-    def finish(self: Any, ticket: Ticket[Any]) -> list[Any]:
-        return [ticket.item] if self.is_current(ticket) else []
+    take, items = Sequencer.take, {}
 
-    Sequencer.finish = finish  # type: ignore[method-assign]
+    def remember(self: Any, partition: Any, offset: int, item: Any) -> Ticket | None:
+        if (ticket := take(self, partition, offset, item)) is not None:
+            items[ticket] = item
+        return ticket
+
+    def finish(self: Any, ticket: Ticket) -> list[Any]:
+        item = items.pop(ticket)
+        return [item] if self.is_current(ticket) else []
+
+    Sequencer.take, Sequencer.finish = remember, finish  # type: ignore[method-assign]
 
 
 def ack_before_publish() -> None:

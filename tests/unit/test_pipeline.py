@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -99,6 +100,25 @@ async def test_publish_before_store_before_ack():
     await rig.step()
     assert rig.names() == ["publish", "store", "store", "ack"], "the tests, then the batch"
     assert event.acked
+
+
+async def test_a_finished_record_is_gone_at_once():
+    """In a cycle it would stay, with the bytes of the submission, until the collector comes: perhaps for minutes."""
+    rig = Rig()
+    gc.collect()
+    gc.disable()
+    try:
+        before = _records()
+        for number in range(3):
+            rig.send(message(f"s-{number}"))
+            await rig.step()
+        assert _records() == before
+    finally:
+        gc.enable()
+
+
+def _records() -> int:
+    return sum(isinstance(one, Record) for one in gc.get_objects())
 
 
 async def test_a_result_says_all_that_the_contract_promises():

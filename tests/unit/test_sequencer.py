@@ -15,7 +15,7 @@ from evalx.agents.sequencer import Sequencer, Ticket
 PARTITIONS = ("p0", "p1", "p2")
 
 
-def taken(sequencer: Sequencer[int], partition: str, *offsets: int) -> list[Ticket[int]]:
+def taken(sequencer: Sequencer[int], partition: str, *offsets: int) -> list[Ticket]:
     tickets = [sequencer.take(partition, offset, offset) for offset in offsets]
     assert None not in tickets
     return tickets
@@ -102,7 +102,7 @@ class Delivery(RuleBasedStateMachine):
         self.position = dict.fromkeys(PARTITIONS, 0)
         self.judged: dict[str, set[int]] = {partition: set() for partition in PARTITIONS}
         self.acked: dict[str, list[int]] = {partition: [] for partition in PARTITIONS}
-        self.open: list[Ticket[tuple[str, int]]] = []
+        self.open: list[Ticket] = []
 
     @rule(partition=st.sampled_from(PARTITIONS), gap=st.integers(0, 2))
     def take(self, partition: str, gap: int) -> None:

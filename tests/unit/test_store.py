@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import tempfile
 from collections import Counter
@@ -16,6 +17,7 @@ import zstandard
 from evalx.cache import disk as disk_module
 from evalx.cache import store as store_module
 from evalx.cache.disk import DiskStore
+from evalx.cache.link import Link
 from evalx.cache.store import ENTRY_BYTES, MemoryStore, Store
 from evalx.cache.values import MAX_UNPACKED_BYTES, pack, unpack
 
@@ -141,6 +143,18 @@ async def test_after_a_failure_redis_is_left_alone_for_a_moment(server: FakeRedi
     assert await store.ping()
     await store.put("result", "k", b"v")
     assert "k" in server.values
+
+
+async def test_a_call_leaves_nothing_for_the_garbage_collector():
+    link = Link(None, timeout_ms=5000)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            await link.ask(asyncio.sleep(0))
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 async def test_a_redis_that_hangs_costs_one_time_limit(server: FakeRedis):

@@ -28,6 +28,7 @@ from evalx.cache.keys import BatchKeys, Keys
 from evalx.cache.outcomes import Outcome, by_fingerprint, decode_outcome, decode_test, encode
 from evalx.cache.rules import Policy, is_conclusive, is_repeatable
 from evalx.cache.store import StoreLevel
+from evalx.cache.values import trimmed
 from evalx.errors import JudgeFaultError
 from evalx.execution import Artifact, OnTest, Sandbox, compile_program, run_tests, skip_after_failure
 from evalx.languages import Language, Registry
@@ -359,7 +360,7 @@ class Engine:
             return known
         artifact = await compile_program(self._sandbox, case.language, submission.code, case.rank)
         if submission.cache != "bypass" and is_conclusive(artifact.report):
-            await self._cache.put("artifact", case.keys.artifact, _encoder.encode(artifact))
+            await self._cache.put("artifact", case.keys.artifact, trimmed(_encoder.encode(artifact)))
         return artifact
 
     async def _known_artifact(self, key: str) -> Artifact | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 import structlog
 
+from evalx.cache.values import trimmed
 from evalx.messages import CompileReport, Submission, TestResult
 
 log = structlog.get_logger(__name__)
@@ -51,7 +52,7 @@ def by_fingerprint(fingerprints: Sequence[bytes], tests: Sequence[TestResult]) -
 
 def encode(value: Outcome | TestResult) -> bytes:
     """As ``decode_outcome`` and ``decode_test`` read it."""
-    return _encoder.encode(value)
+    return trimmed(_encoder.encode(value))
 
 
 def decode_outcome(value: bytes | None) -> Outcome | None:

@@ -10,6 +10,8 @@ from typing import Literal, TypeAlias
 import msgspec
 import zstandard
 
+from evalx.cache.values import trimmed
+
 State: TypeAlias = Literal["queued", "processing", "finished"]
 
 #: Level 1 is the fastest, and results are text.
@@ -59,7 +61,7 @@ def finished(ticket: Ticket, result: bytes) -> Entry:
 
 def encode_entry(entry: Entry) -> bytes:
     """As it is kept in Redis and in memory."""
-    return _encoder.encode(entry)
+    return trimmed(_encoder.encode(entry))
 
 
 def decode_entry(value: object) -> Entry | None:

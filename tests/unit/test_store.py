@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import tempfile
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ from evalx.cache import disk as disk_module
 from evalx.cache import store as store_module
 from evalx.cache.disk import DiskStore
 from evalx.cache.link import Link
+from evalx.cache.outcomes import encode
 from evalx.cache.store import ENTRY_BYTES, MemoryStore, Store
 from evalx.cache.values import MAX_UNPACKED_BYTES, pack, unpack
+from evalx.messages import TestResult
+from evalx.verdicts import Verdict
 
 
 class FakeRedis:
@@ -172,6 +176,19 @@ async def test_memory_alone_needs_no_redis():
     assert await store.get("result", "k") == b"v"
     assert await store.ping()
     await store.close()
+
+
+def test_what_is_kept_takes_no_more_than_it_is():
+    """An encoder's buffer is half as long again as what is in it, and would be kept with it."""
+    test = TestResult(id="1", verdict=Verdict.AC, stdout="x" * 5000)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        kept = [encode(test) for _ in range(100)]
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 1.1 * sum(map(len, kept))
 
 
 def test_the_least_recently_used_values_make_room():

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Literal, Self
 
 import msgspec
 
 from bench.load import HIGH, Batch, Done, Order
-from bench.stack import Stack
+from bench.stack import Stack, Worker
+from evalx.settings import Settings
 
 #: Seconds for it to end by itself.
 END_S = 30
+#: Sources and inputs that no bench measures, and how many batches of each language.
+WARM, WARM_BATCHES = 900_000_000, 2
 
 
 class Load:
@@ -38,11 +42,12 @@ class Load:
         at_once: int,
         cache: Literal["use", "refresh", "bypass"] = "use",
         partitions: Sequence[int] = HIGH,
+        wait: Literal["own", "none", "all"] = "own",
     ) -> Done:
-        """Send batches and wait for their results; raises RuntimeError when it fails."""
+        """Send batches and wait for their results, as ``Order`` says; raises RuntimeError when it fails."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        order = Order(batches=list(batches), at_once=at_once, cache=cache, partitions=list(partitions))
+        order = Order(batches=list(batches), at_once=at_once, cache=cache, partitions=list(partitions), wait=wait)
         self._process.stdin.write(msgspec.json.encode(order) + b"\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
@@ -66,3 +71,21 @@ class Load:
         self._process.wait(END_S)
         if self._process.stdout is not None:
             self._process.stdout.close()
+
+
+@contextlib.contextmanager
+def judging(languages: Sequence[str]) -> Iterator[tuple[Stack, Load, Worker]]:
+    """A stack with one worker that has judged something in these languages, and the process that makes the load.
+
+    The first batches pay for what happens once a worker: connections, imports, the compilers' files in memory.
+    """
+    with Stack(Settings.load().image_prefix) as stack, Load(stack) as load:
+        worker = stack.start_worker()
+        warm_up(load, languages)
+        yield stack, load, worker
+
+
+def warm_up(load: Load, languages: Sequence[str]) -> None:
+    """Let the worker judge a few batches of each language that no bench measures."""
+    known = [Batch(WARM + number, name, WARM) for number in range(WARM_BATCHES) for name in languages]
+    load.send(known, at_once=len(known))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -59,6 +60,22 @@ def make_tests(count: int, seed: int = 20) -> tuple[TestCase, ...]:
     return tuple(tests)
 
 
+#: The program, in C, whose output is as long as its input says.
+WRITER = "writer.c"
+
+
+def make_outputs(count: int, seed: int, output_bytes: int) -> tuple[TestCase, ...]:
+    """Tests of ``WRITER`` with distinct inputs and so many bytes of output."""
+    alphabet = "abcdefghijklmnopqrstuvwxyz"
+    tests = []
+    for index in range(count):
+        start = seed * count + index
+        first = start % len(alphabet)
+        text = (alphabet * (output_bytes // len(alphabet) + 2))[first : first + output_bytes]
+        tests.append(TestCase(id=str(index + 1), stdin=f"{output_bytes} {start}\n", expected_output=text))
+    return tuple(tests)
+
+
 def _answer(values: list[int]) -> str:
     return f"{sum(values)} {sorted(values)[len(values) // 2]} {len(set(values))}\n"
 
@@ -78,7 +95,12 @@ def submission(language: Language, code: str, tests: tuple[TestCase, ...]) -> Su
 
 
 #: What evalx has prepared for its own runs, and how it uses that; a bare judge would not have it.
-_PREPARED = ("-XX:SharedArchiveFile=", "-XX:+UnlockDiagnosticVMOptions", "-XX:ArchiveRelocationMode=")
+_PREPARED = (
+    "-XX:SharedArchiveFile=",
+    "-XX:+UnlockDiagnosticVMOptions",
+    "-XX:ArchiveRelocationMode=",
+    "-J-XX:SharedArchiveFile=",
+)
 _STARTERS = "/opt/evalx/"
 
 
@@ -86,7 +108,12 @@ def plain_argv(language: Language) -> tuple[str, ...]:
     """The command of a judge that starts the same binary the usual way."""
     if language.name == "python":
         return ("python3", "-I", "-S", f"/box/{language.source}")
-    program, *words = own_argv(language)
+    return plain(own_argv(language))
+
+
+def plain(argv: Sequence[str]) -> tuple[str, ...]:
+    """A command without what evalx has prepared."""
+    program, *words = argv
     if program.startswith(_STARTERS):
         program = program.removeprefix(_STARTERS)
     return (program, *(word for word in words if not word.startswith(_PREPARED)))

@@ -26,7 +26,7 @@ from bench.outcome import Options, Outcome, Say
 from bench.summary import Report
 
 #: In the order of ``all``.
-BENCHES = ("headline", "peers")
+BENCHES = ("headline", "burst", "contest", "resubmit", "latency", "priority", "scale", "peers")
 ALL = "all"
 #: What a bench says of this kind moves its bar.
 _STEP = re.compile(r"(\d+) of (\d+)")

@@ -6,6 +6,8 @@ common is judged once, as when a course tries the sample solution: so this shows
 
 from __future__ import annotations
 
+import asyncio
+
 from bench.driver import judging
 from bench.load import PARTITIONS, Batch
 from bench.outcome import Figure, Options, Outcome, Say
@@ -29,13 +31,15 @@ async def measure(options: Options, say: Say) -> Outcome:
         for number in range(options.repeats):
             say(f"run {number + 1} of {options.repeats}: {users:,} users")
             before = worker.cpu_s
-            done = load.send(batches_of(users, number), at_once=users, partitions=range(PARTITIONS))
+            done = await asyncio.to_thread(
+                load.send, batches_of(users, number), at_once=users, partitions=range(PARTITIONS)
+            )
             seconds.append(done.seconds)
             executed.append(float(done.sources.get("executed", 0)))
             cpu.append(worker.cpu_s - before)
         wrong = load.wrong
     figures = [
-        Figure(name="seconds until the last result", unit="s", runs=seconds, most=MOST_S),
+        Figure(name="seconds until the last result", unit="s", runs=seconds, most=options.wanted(MOST_S)),
         Figure(name="batches that were run", unit="", runs=executed, most=len(LANGUAGES)),
         Figure(name="worker's CPU time", unit="s", runs=cpu),
     ]

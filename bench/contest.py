@@ -7,6 +7,7 @@ programs, bare, two at a time, of which a sample is made.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Sequence
 
@@ -69,23 +70,29 @@ async def measure(options: Options, say: Say) -> Outcome:
     with judging(LANGUAGES) as (_, load, _):
         async with Floor(Settings.load().image_prefix, LANGUAGES) as floor:
             for contest in CONTESTS:
-                figures += await _run(contest.scaled(options), options.repeats, load, floor, say)
+                figures += await _run(contest.scaled(options), options, load, floor, say)
             wrong = load.wrong + floor.wrong
     note = f"The floor was measured in samples; a batch has {TESTS} tests, and every one of them was run."
     return Outcome(bench=NAME, figures=figures, notes=[note], wrong=wrong)
 
 
-async def _run(contest: Contest, repeats: int, load: Load, floor: Floor, say: Say) -> list[Figure]:
+async def _run(contest: Contest, options: Options, load: Load, floor: Floor, say: Say) -> list[Figure]:
     seconds, floors = [], []
-    for number in range(repeats):
+    for number in range(options.repeats):
         batches = batches_of(contest, number)
-        say(f"{contest.title}, run {number + 1} of {repeats}: {len(batches):,} batches of {contest.sources} sources")
-        seconds.append(load.send(batches, at_once=len(batches), partitions=range(PARTITIONS)).seconds)
+        say(f"{contest.title}, run {number + 1} of {options.repeats}: {len(batches):,} batches")
+        done = await asyncio.to_thread(load.send, batches, at_once=len(batches), partitions=range(PARTITIONS))
+        seconds.append(done.seconds)
         work = work_of(batches)
         floors.append(seconds_of(work, await floor.sample(work)))
     ratios = [own / bare for own, bare in zip(seconds, floors, strict=True)]
     return [
-        Figure(name=f"{contest.title}: against the floor's time", unit="x", runs=ratios, most=contest.most),
+        Figure(
+            name=f"{contest.title}: against the floor's time",
+            unit="x",
+            runs=ratios,
+            most=options.wanted(contest.most),
+        ),
         Figure(name=f"{contest.title}: seconds until the last result", unit="s", runs=seconds),
         Figure(name=f"{contest.title}: the floor", unit="s", runs=floors),
     ]

@@ -7,6 +7,7 @@ figure of a run is its median.
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 from collections.abc import Sequence
 
@@ -53,11 +54,12 @@ async def measure(options: Options, say: Say) -> Outcome:
     runs: dict[tuple[str, str], list[list[float]]] = {(name, way): [] for name in LANGUAGES for way in COUNTS}
     with judging(LANGUAGES) as (_, load, _):
         for name in LANGUAGES:
-            load.send(batches_of(name, "result cached", PRIMED, 0), at_once=1)
+            await _one_by_one(load, batches_of(name, "result cached", PRIMED, 0))
         for number in range(options.repeats):
             for name, way in runs:
                 say(f"run {number + 1} of {options.repeats}: {name}, {way}")
-                runs[name, way].append(_one_by_one(load, batches_of(name, way, count_of(name, way, options), number)))
+                batches = batches_of(name, way, count_of(name, way, options), number)
+                runs[name, way].append(await _one_by_one(load, batches))
         wrong = load.wrong
     figures = [
         Figure(
@@ -71,8 +73,9 @@ async def measure(options: Options, say: Say) -> Outcome:
     return Outcome(bench=NAME, figures=figures, tables=[_spread(runs)], wrong=wrong)
 
 
-def _one_by_one(load: Load, batches: Sequence[Batch]) -> list[float]:
-    return [1000 * second for second in load.send(batches, at_once=1).latencies_s]
+async def _one_by_one(load: Load, batches: Sequence[Batch]) -> list[float]:
+    done = await asyncio.to_thread(load.send, batches, at_once=1)
+    return [1000 * second for second in done.latencies_s]
 
 
 def _spread(runs: dict[tuple[str, str], list[list[float]]]) -> Table:

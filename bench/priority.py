@@ -7,6 +7,7 @@ is not interrupted, so the 95th percentile may be half as much again as on an id
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 from collections.abc import Sequence
 
@@ -72,24 +73,25 @@ async def measure(options: Options, say: Say) -> Outcome:
     low, high = options.count(BACKLOG, least=250), options.count(2 * SINGLES, least=40)
     runs = []
     with judging(LANGUAGES) as (_, load, _):
-        load.send([*backlog(SOURCES, 10**4), *singles(2, 10**4)], at_once=SOURCES)
+        known = [*backlog(SOURCES, 10**4), *singles(2, 10**4)]
+        await asyncio.to_thread(load.send, known, at_once=SOURCES)
         for number in range(options.repeats):
             say(f"run {number + 1} of {options.repeats}: {low:,} low batches, {high // 2} high ones idle, as many busy")
-            runs.append(_run(load, backlog(low, number), singles(high, number)))
+            runs.append(await asyncio.to_thread(_run, load, backlog(low, number), singles(high, number)))
         wrong = load.wrong
     gone = sum(run.left == 0 for run in runs)
     notes = [f"In {gone} of {len(runs)} runs the backlog was gone before the high ones were through."] if gone else []
-    return Outcome(bench=NAME, figures=figures_of(runs), notes=notes, wrong=wrong)
+    return Outcome(bench=NAME, figures=figures_of(runs, options.wanted(1.0)), notes=notes, wrong=wrong)
 
 
-def figures_of(runs: Sequence[Run]) -> list[Figure]:
+def figures_of(runs: Sequence[Run], most: float | None) -> list[Figure]:
     """The first one is what is wanted; the others show where it comes from."""
     return [
         Figure(
             name="high lane, p95 with a backlog, against 1.5 x idle p95 + one batch",
             unit="x",
             runs=[p95(run.busy) / run.most for run in runs],
-            most=1.0,
+            most=most,
         ),
         Figure(name="high lane, p95 with a backlog", unit="ms", runs=[p95(run.busy) for run in runs]),
         Figure(name="high lane, p95 idle", unit="ms", runs=[p95(run.idle) for run in runs]),

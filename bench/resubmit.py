@@ -24,18 +24,18 @@ async def measure(options: Options, say: Say) -> Outcome:
     seconds, known, cpu = [], [], []
     with judging(LANGUAGES) as (_, load, worker):
         say(f"{len(batches):,} batches for the first time")
-        load.send(batches, at_once=len(batches), partitions=range(PARTITIONS))
+        await asyncio.to_thread(load.send, batches, at_once=len(batches), partitions=range(PARTITIONS))
         await asyncio.sleep(REMEMBERED_S)
         for number in range(options.repeats):
             say(f"again, run {number + 1} of {options.repeats}")
             before = worker.cpu_s
-            done = load.send(batches, at_once=len(batches), partitions=range(PARTITIONS))
+            done = await asyncio.to_thread(load.send, batches, at_once=len(batches), partitions=range(PARTITIONS))
             seconds.append(done.seconds)
             known.append(100 * done.sources.get("result_cache", 0) / len(batches))
             cpu.append(1000 * (worker.cpu_s - before) / len(batches))
         wrong = load.wrong
     figures = [
-        Figure(name="seconds until the last result", unit="s", runs=seconds, most=MOST_S),
+        Figure(name="seconds until the last result", unit="s", runs=seconds, most=options.wanted(MOST_S)),
         Figure(name="answered from the cache", unit="%", runs=known, least=100.0),
         Figure(name="worker's CPU time of a batch", unit="ms", runs=cpu),
     ]

@@ -8,6 +8,7 @@ stay. Workers: 1 to 4 on this machine, C and C++. Outputs: 1 byte to 64 KB a tes
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 import threading
 import time
@@ -17,7 +18,7 @@ from typing import Self
 
 import msgspec
 
-from bench.driver import Load, judging, warm_up
+from bench.driver import WARM, Load, judging, warm_up
 from bench.load import PARTITIONS, TESTS, Batch
 from bench.outcome import Figure, Options, Outcome, Plot, Say, Series
 from bench.stack import Stack, Worker
@@ -87,65 +88,66 @@ class Scale:
         self._stack, self._load = stack, load
         self._seed = 0
 
-    def sizes(self) -> list[Point]:
+    async def sizes(self) -> list[Point]:
         """As many tests in all, more or fewer of them a batch."""
         points = []
         for _ in range(self._options.repeats):
             for size in SIZES:
                 count = self._options.count(TESTS_IN_ALL // size, least=4)
                 self._say(f"{count:,} batches of {size} tests")
-                point = self._send([Batch(self._next(), tests=size) for _ in range(count)], size)
+                point = await self._send([Batch(self._next(), variant=WARM, tests=size) for _ in range(count)], size)
                 # Rounding may have made more or fewer tests of it.
                 points.append(_times(point, 1 / (count * size)))
         return points
 
-    def backlogs(self) -> list[Point]:
+    async def backlogs(self) -> list[Point]:
         """More and more of what is known; the largest once, as it takes minutes."""
-        known = [Batch(self._next()) for _ in range(KNOWN)]
-        self._send(known, 0)
-        self._send(_again(known, self._options.count(FILLS, least=KNOWN)), 0)
-        points = [self._backlog(known, one) for _ in range(self._options.repeats) for one in BACKLOGS[:-1]]
-        return [*points, self._backlog(known, BACKLOGS[-1])]
+        known = [Batch(self._next(), variant=WARM) for _ in range(KNOWN)]
+        await self._send(known, 0)
+        await self._send(_again(known, self._options.count(FILLS, least=KNOWN)), 0)
+        points = [await self._backlog(known, one) for _ in range(self._options.repeats) for one in BACKLOGS[:-1]]
+        return [*points, await self._backlog(known, BACKLOGS[-1])]
 
-    def _backlog(self, known: Sequence[Batch], full: int) -> Point:
+    async def _backlog(self, known: Sequence[Batch], full: int) -> Point:
         count = self._options.count(full, least=KNOWN)
         self._say(f"backlog of {count:,}")
         with Watch(self._stack.workers[0]) as watch:
-            point = self._send(_again(known, count), full)
+            point = await self._send(_again(known, count), full)
         return msgspec.structs.replace(_times(point, 1 / count), memory=watch.seen)
 
-    def outputs(self) -> list[Point]:
+    async def outputs(self) -> list[Point]:
         """Longer and longer outputs."""
         count = self._options.count(OUTPUT_BATCHES, least=4)
         points = []
+        await self._send([Batch(self._next(), output_bytes=1)], 0)
         for _ in range(self._options.repeats):
             for size in OUTPUTS:
                 self._say(f"{count:,} batches whose tests write {size:,} bytes each")
                 batches = [Batch(self._next(), output_bytes=size) for _ in range(count)]
-                points.append(_times(self._send(batches, size, OUTPUTS_AT_ONCE), 1 / (count * TESTS)))
+                points.append(_times(await self._send(batches, size, OUTPUTS_AT_ONCE), 1 / (count * TESTS)))
         return points
 
-    def workers(self) -> list[Point]:
+    async def workers(self) -> list[Point]:
         """One worker more after another; those that are there stay."""
         count = self._options.count(WORKER_BATCHES, least=8)
         points = []
         for workers in WORKERS:
             while len(self._stack.workers) < workers:
                 self._stack.start_worker()
-            warm_up(self._load, LANGUAGES)
+            await asyncio.to_thread(warm_up, self._load, LANGUAGES)
             for _ in range(self._options.repeats):
                 self._say(f"{workers} workers: {count:,} batches")
-                batches = [Batch(self._next(), LANGUAGES[place % len(LANGUAGES)]) for place in range(count)]
-                points.append(_times(self._send(batches, workers), 1 / (count * TESTS)))
+                batches = [Batch(self._next(), LANGUAGES[place % len(LANGUAGES)], WARM) for place in range(count)]
+                points.append(_times(await self._send(batches, workers), 1 / (count * TESTS)))
         return points
 
     def _next(self) -> int:
         self._seed += 1
         return self._seed
 
-    def _send(self, batches: Sequence[Batch], at: int, at_once: int | None = None) -> Point:
+    async def _send(self, batches: Sequence[Batch], at: int, at_once: int | None = None) -> Point:
         before = self._cpu_s()
-        done = self._load.send(batches, at_once=at_once or len(batches), partitions=ALL_LANES)
+        done = await asyncio.to_thread(self._load.send, batches, at_once=at_once or len(batches), partitions=ALL_LANES)
         return Point(at=at, seconds=done.seconds, cpu_s=self._cpu_s() - before)
 
     def _cpu_s(self) -> float:
@@ -156,13 +158,14 @@ async def measure(options: Options, say: Say) -> Outcome:
     """Everything in turn; the workers come last, since they stay."""
     with judging(LANGUAGES) as (stack, load, _):
         scale = Scale(options, say, stack, load)
-        sizes, backlogs, outputs, workers = scale.sizes(), scale.backlogs(), scale.outputs(), scale.workers()
+        sizes, backlogs = await scale.sizes(), await scale.backlogs()
+        outputs, workers = await scale.outputs(), await scale.workers()
         wrong = load.wrong
     return Outcome(
         bench=NAME,
         figures=[
-            *size_figures(sizes),
-            *backlog_figures(backlogs),
+            *size_figures(sizes, options),
+            *backlog_figures(backlogs, options),
             *_costs("output of", "B", outputs),
             *_rates(workers),
         ],
@@ -176,23 +179,33 @@ def _notes(options: Options) -> list[str]:
     return [] if options.size == 1 else [f"Names and plots show full sizes; {options.size:g} of them was measured."]
 
 
-def size_figures(points: Sequence[Point]) -> list[Figure]:
+def size_figures(points: Sequence[Point], options: Options) -> list[Figure]:
     """What a test costs by size of its batch, and how far that differs where it should not."""
     rounds = zip(*(_seconds(points, size) for size in SIZES if size >= STEADY_FROM), strict=True)
     name = f"cost of a test in batches of {STEADY_FROM} to {SIZES[-1]}, highest to lowest"
-    spread = Figure(name=name, unit="x", runs=[max(one) / min(one) for one in rounds], most=MOST_TIMES)
+    spread = Figure(name=name, unit="x", runs=[max(one) / min(one) for one in rounds], most=options.wanted(MOST_TIMES))
     return [spread, *_costs("batch of", "", points)]
 
 
-def backlog_figures(points: Sequence[Point]) -> list[Figure]:
+def backlog_figures(points: Sequence[Point], options: Options) -> list[Figure]:
     """Rates, and how rate and memory of the largest stand to those of the smallest."""
     rates = {one: [1 / seconds for seconds in _seconds(points, one)] for one in BACKLOGS}
     memory = {one: [max(mb for _, mb in point.memory) for point in points if point.at == one] for one in BACKLOGS}
     least, most = BACKLOGS[0], BACKLOGS[-1]
     against = f"backlog of {most:,} against {least:,}"
     return [
-        Figure(name=f"rate, {against}", unit="x", runs=_against(rates[most], rates[least]), least=LEAST_RATE),
-        Figure(name=f"memory, {against}", unit="x", runs=_against(memory[most], memory[least]), most=MOST_MEMORY),
+        Figure(
+            name=f"rate, {against}",
+            unit="x",
+            runs=_against(rates[most], rates[least]),
+            least=options.wanted(LEAST_RATE),
+        ),
+        Figure(
+            name=f"memory, {against}",
+            unit="x",
+            runs=_against(memory[most], memory[least]),
+            most=options.wanted(MOST_MEMORY),
+        ),
         *(Figure(name=f"backlog of {one:,}", unit="batches/s", runs=rates[one]) for one in BACKLOGS),
         *(Figure(name=f"backlog of {one:,}, worker's memory", unit="MB", runs=memory[one]) for one in BACKLOGS),
     ]
@@ -226,9 +239,25 @@ def _plots(
         )
     ]
     return [
-        Plot(title="Cost of a test", x_label="tests a batch", y_label="ms", series=_two_costs(sizes, SIZES)),
-        Plot(title="Cost of a test's output", x_label="bytes", y_label="ms", series=_two_costs(outputs, OUTPUTS)),
-        *(Plot(title=title, x_label=x, y_label=y, series=[series]) for title, x, y, series in rates),
+        Plot(
+            title="Cost of a test",
+            x_label="tests a batch",
+            y_label="ms",
+            series=_two_costs(sizes, SIZES),
+            log_x=True,
+            log_y=True,
+        ),
+        Plot(
+            title="Cost of a test's output",
+            x_label="bytes",
+            y_label="ms",
+            series=_two_costs(outputs, OUTPUTS),
+            log_x=True,
+        ),
+        *(
+            Plot(title=title, x_label=x, y_label=y, series=[series], log_x=y == "batches/s")
+            for title, x, y, series in rates
+        ),
         Plot(title=f"Memory during {BACKLOGS[-1]:,}", x_label="seconds", y_label="MB", series=[memory]),
     ]
 

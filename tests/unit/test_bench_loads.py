@@ -80,7 +80,7 @@ def test_p95():
 
 def test_a_high_batch_may_wait_for_half_as_much_again_and_one_batch():
     run = priority.Run(idle=[10.0] * 20, busy=[26.0] * 20, left=3)
-    first = priority.figures_of([run])[0]
+    first = priority.figures_of([run], 1.0)[0]
     assert first.runs == [26.0 / 25.0]
     assert first.passed is False
     assert not {one.seed for one in priority.backlog(5000, 9)} & {one.seed for one in priority.singles(400, 0)}
@@ -91,7 +91,7 @@ def test_a_test_costs_as_much_in_large_batches():
         Point(at=size, seconds=seconds, cpu_s=0.1)
         for size, seconds in zip(scale.SIZES, (9, 3, 1.1, 1.2, 1.0), strict=True)
     ]
-    spread, *costs = scale.size_figures(points)
+    spread, *costs = scale.size_figures(points, Options())
     assert spread.runs == [pytest.approx(1.2)]
     assert spread.passed is False
     assert costs[0].runs == [9000]
@@ -102,7 +102,7 @@ def test_a_large_backlog_is_held_to_the_smallest():
         return Point(at=at, seconds=1 / rate, cpu_s=0.1, memory=[(0.0, 50.0), (1.0, megabytes)])
 
     points = [point(1000, 1000, 100), point(10_000, 1000, 110), point(1000, 900, 100), point(100_000, 800, 115)]
-    figures = list(by_name(scale.backlog_figures(points)).values())
+    figures = list(by_name(scale.backlog_figures(points, Options())).values())
     assert figures[0].runs == [pytest.approx(800 / 950)]
     assert figures[1].runs == [pytest.approx(1.15)]
     assert [figure.passed for figure in figures[:2]] == [False, False]

@@ -1,1 +1,1 @@
-"""Benchmarks. ``python -m bench.sandbox --help`` is the one for the sandbox; see docs/performance.md."""
+"""Benchmarks. ``python -m bench --help`` is the suite; see docs/performance.md."""

@@ -72,9 +72,12 @@ def amount(batches: int) -> Amount:
 
 
 def make_batches(count: int, number: int, sources: int = SOURCES) -> list[Batch]:
-    """The batches of a run: the sources in turn, every test another one than all others of all runs."""
+    """The batches of a run: the sources in turn, every test another one than all others of runs of as many batches.
+
+    No two numbers share a source, whatever the amounts.
+    """
     each = sources // len(LANGUAGES)
-    made = [(language, sources * number + variant) for variant in range(each) for language in LANGUAGES]
+    made = [(language, SOURCES * number + variant) for variant in range(each) for language in LANGUAGES]
     batches = []
     for place in range(count):
         language, variant = made[place % len(made)]

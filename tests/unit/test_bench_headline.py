@@ -40,6 +40,12 @@ def test_every_test_of_the_headline_is_another_one():
     assert not {one.variant for one in runs[0]} & {one.variant for one in runs[1]}
 
 
+def test_what_was_compiled_to_warm_up_is_not_known():
+    runs = [headline.make_batches(count, number, sources) for number, (count, sources) in enumerate([(16, 8), (9, 2)])]
+    known, measured = ({(one.language, one.variant) for one in run} for run in runs)
+    assert not known & measured
+
+
 @pytest.mark.parametrize(("batches", "sources"), [(1000, 8), (500, 4), (250, 2), (10, 2), (1, 2)])
 def test_a_smaller_headline_has_fewer_sources(batches: int, sources: int):
     assert headline.amount(batches) == headline.Amount(batches, sources)

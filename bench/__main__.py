@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from bench import ci, headline, machine, peers, summary, workload
-from bench.command import EXIT_FAILED, EXIT_STOPPED, EXIT_WRONG, FAILURES, positive, say
+from bench.command import EXIT_FAILED, EXIT_STOPPED, EXIT_WRONG, FAILURES, positive, say, stopped_by_sigterm
 from bench.outcome import Options, Outcome, Say
 from bench.summary import Report
 
@@ -184,7 +184,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
     given = parse(arguments)
     try:
-        return conclude(given)
+        with stopped_by_sigterm():
+            return conclude(given)
     except FAILURES as error:
         say(f"bench: {error}")
         return EXIT_FAILED

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,6 +41,16 @@ def positive(text: str) -> int:
     return numbers(text)[0]
 
 
+@contextlib.contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends what is in it as Ctrl-C does, so that no container is left behind."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def conclude(
     measure: Callable[[], T],
     show: Callable[[T], str],
@@ -49,7 +61,8 @@ def conclude(
 ) -> int:
     """Measure, print the report, write it to ``json`` as well if that is given; the exit code."""
     try:
-        done = measure()
+        with stopped_by_sigterm():
+            done = measure()
     except FAILURES as error:
         say(f"bench: {error}")
         return EXIT_FAILED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import types
 from collections.abc import Callable
@@ -206,6 +207,10 @@ def test_how_a_bench_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     def stop() -> int:
         raise KeyboardInterrupt
 
+    def told_to_stop() -> int:
+        signal.raise_signal(signal.SIGTERM)
+        return 3
+
     def fail() -> int:
         raise OSError("no space")
 
@@ -213,5 +218,6 @@ def test_how_a_bench_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert (file.read_text(), capsys.readouterr().out) == ("3", "three 3\n")
     assert conclude(lambda: 4, str, None, wrong=lambda done: done > 3) == 1
     assert conclude(stop, str, None, wrong=bool) == 130
+    assert conclude(told_to_stop, str, None, wrong=bool) == 130
     assert conclude(fail, str, None, wrong=bool) == 2
-    assert capsys.readouterr().err == "bench: stopped\nbench: no space\n"
+    assert capsys.readouterr().err == "bench: stopped\nbench: stopped\nbench: no space\n"

@@ -1,7 +1,8 @@
 """Whether anything grows while a worker judges for a long time: memory, descriptors, containers, keys in Redis.
 
-Two things grow by design, up to a bound that ten minutes do not reach, and are counted apart: what the worker's caches
-keep in memory (at most 250 MB), and a key for each submission, by which its repeat is known for a day.
+Three things grow by design, up to a bound that ten minutes do not reach, and are counted apart: what the worker's
+caches keep in memory (at most 250 MB), a key for each submission, by which its repeat is known for a day, and one for
+each batch that was judged, which fences off for an hour who led it before.
 
 ``python -m bench.soak`` from the project's root. It starts a Kafka, a Redis and a worker of its own and keeps it half
 busy with all languages, right and known batches among them. What is remembered of a batch is forgotten after a minute
@@ -41,6 +42,8 @@ REPEATED = 0.5
 TESTS = 5
 #: Seconds for which a result is remembered.
 REMEMBERED_S = 60
+#: The keys that are there for an hour, one a line, without keeping Redis from others.
+FENCES = ("--scan", "--pattern", "*:lease")
 #: The part of the samples at the beginning that is left out: pools, buffers and caches fill.
 WARM_UP = 0.3
 #: By how much the last third of the samples may be above the first: a part of it, and so much besides.
@@ -101,7 +104,7 @@ def take_sample(stack: Stack, worker: Worker, began: float, batches: int) -> Sam
         caches=caches,
         descriptors=worker.descriptors,
         containers=len(containers),
-        keys=int(stack.redis("dbsize")) - batches,
+        keys=int(stack.redis("dbsize")) - batches - len(stack.redis(*FENCES).split()),
     )
 
 

@@ -23,17 +23,16 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from evalx.cache.decoded import Decoded
 from evalx.cache.keys import BatchKeys, Keys
 from evalx.cache.outcomes import Outcome, by_fingerprint, decode_outcome, decode_test, encode
 from evalx.cache.rules import Policy, is_conclusive, is_repeatable
 from evalx.cache.store import StoreLevel
-from evalx.cache.values import trimmed
 from evalx.errors import JudgeFaultError
-from evalx.execution import Artifact, OnTest, Sandbox, compile_program, run_tests, skip_after_failure
+from evalx.execution import OnTest, Sandbox, run_tests, skip_after_failure
 from evalx.languages import Language, Registry
 from evalx.messages import CompileReport, Result, ReturnOutput, Source, Submission, TestCase, TestResult
 from evalx.metrics import RETRIES
+from evalx.programs import Programs
 from evalx.stages import mark
 from evalx.verdicts import PASSED, Verdict, overall
 
@@ -157,10 +156,6 @@ class _Flown(msgspec.Struct, frozen=True, kw_only=True):
     is_new: bool = False
 
 
-_encoder = msgspec.msgpack.Encoder()
-_artifact_decoder = msgspec.msgpack.Decoder(Artifact)
-
-
 class Engine:
     """Judges submissions, many at a time. ``sandbox`` and ``cache`` are started and closed by the caller."""
 
@@ -181,7 +176,7 @@ class Engine:
         self._flights = flights if self._policy.single_flight else None
         self._keys = keys or Keys()
         self._in_progress: dict[str, asyncio.Future[Outcome]] = {}
-        self._decoded: Decoded[Artifact] = Decoded()
+        self._programs = Programs(sandbox, cache)
 
     async def judge(self, submission: Submission, *, rank: int = 0, on_test: OnTest | None = None) -> Judgement:
         """Judge a normalised submission (``decode_submission`` makes one).
@@ -328,7 +323,7 @@ class Engine:
 
     async def _judge_once(self, case: Case) -> tuple[Outcome, bool]:
         """Steps 3 and 4: the outcome, and whether anything had to be run for it."""
-        artifact = await self._artifact(case)
+        artifact = await self._programs.of(case.submission, case.language, case.keys.artifact, case.rank)
         if artifact.report is not None and artifact.report.exit_code != 0:
             return Outcome(case.toolchain, artifact.report, {}), not artifact.report.cached
         known = await self._known_tests(case)
@@ -336,7 +331,10 @@ class Engine:
         missing = _missing(case, known)
         if missing.tests:
             ran = await run_tests(self._sandbox, case.language, artifact.files, missing, case.rank, case.on_test)
-            known |= by_fingerprint(self._keys.of(missing, case.language, case.toolchain).tests, ran)
+            # Working out what the tests are known by is work for each of them.
+            all_run = missing is case.submission
+            keys = case.keys if all_run else self._keys.of(missing, case.language, case.toolchain)
+            known |= by_fingerprint(keys.tests, ran)
         for fingerprint in case.keys.tests:
             # Behind a failure that was known before.
             known.setdefault(fingerprint, TestResult(id="", verdict=Verdict.SK))
@@ -352,36 +350,11 @@ class Engine:
         tests = {one: decode_test(value) for one, value in zip(fingerprints, values, strict=True)}
         return {one: msgspec.structs.replace(test, cached=True) for one, test in tests.items() if test is not None}
 
-    async def _artifact(self, case: Case) -> Artifact:
-        submission = case.submission
-        if case.language.compile is None:
-            return await compile_program(self._sandbox, case.language, submission.code, case.rank)
-        if submission.cache == "use" and (known := await self._known_artifact(case.keys.artifact)) is not None:
-            return known
-        artifact = await compile_program(self._sandbox, case.language, submission.code, case.rank)
-        if submission.cache != "bypass" and is_conclusive(artifact.report):
-            await self._cache.put("artifact", case.keys.artifact, trimmed(_encoder.encode(artifact)))
-        return artifact
-
-    async def _known_artifact(self, key: str) -> Artifact | None:
-        value = await self._cache.get("artifact", key)
-        if value is None:
-            return None
-        if (known := self._decoded.get(key, value)) is not None:
-            return known
-        try:
-            artifact = _artifact_decoder.decode(value)
-        except msgspec.DecodeError:
-            log.warning("cache_value_damaged", key=key)
-            return None
-        report = artifact.report and msgspec.structs.replace(artifact.report, cached=True)
-        known = Artifact(report, artifact.files)
-        self._decoded.put(key, value, known)
-        return known
-
 
 def _missing(case: Case, known: Mapping[bytes, TestResult]) -> Submission:
     """The submission with those of its tests that must be run."""
+    if not known:
+        return case.submission
     missing: list[TestCase] = []
     for fingerprint, test in zip(case.keys.tests, case.submission.tests, strict=True):
         result = known.get(fingerprint)

@@ -13,6 +13,8 @@ Usage: ./run-tests.sh [PYTEST ARGUMENT]...
 Installs what is missing, builds the images, then runs the runner's own tests, a minute of fuzzing, ruff, mypy,
 import-linter, the check of the schemas, and pytest with the arguments given.
 
+With EVALX_MEASURE=true also a minute of bench against the committed reference, before pytest.
+
 Example: ./run-tests.sh tests/unit -k lanes
 Logs of the steps are in .run/logs/.
 TEXT
@@ -24,6 +26,7 @@ lint() { "$VENV/bin/ruff" check . && "$VENV/bin/ruff" format --check .; }
 types() { "$VENV/bin/mypy"; }
 imports() { "$VENV/bin/lint-imports"; }
 schemas() { evalx_cli evalx schema --check schemas; }
+headline() { env EVALX_IMAGE_PREFIX="$IMAGE_PREFIX" "$VENV/bin/python" -m bench ci; }
 
 main() {
     case ${1:-} in
@@ -43,6 +46,8 @@ main() {
     step "mypy --strict" mypy types
     step "import-linter" import-linter imports
     step "schemas" schemas schemas
+    # Not for a developer at each run: it says something only on a machine that does nothing else.
+    [ "${EVALX_MEASURE:-}" != true ] || step "headline against bench/reference.json (1 min)" headline headline
     exec "$VENV/bin/python" -m pytest "$@"
 }
 

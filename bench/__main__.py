@@ -170,7 +170,7 @@ def conclude(given: argparse.Namespace) -> int:
     facts = machine.describe_stack(headline.LANGUAGES if few else workload.DEFAULT_LANGUAGES, options.go_judge)
     outcomes, failed = run(names, options)
     report = Report(machine=facts, repeats=options.repeats, size=options.size, outcomes=outcomes)
-    print(summary.as_markdown(report, earlier=earlier))
+    print(summary.as_markdown(report, earlier=earlier), end="")
     if given.json is not None:
         given.json.write_bytes(msgspec.json.format(summary.as_json(report)))
     if given.report is not None:

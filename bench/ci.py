@@ -64,11 +64,15 @@ def judged(outcome: Outcome, known: Reference) -> Outcome:
     runs = {figure.name: figure.runs for figure in outcome.figures}
     times = min(runs[headline.as_many(FLOOR)]) / min(runs[headline.SECONDS])
     decides = Figure(name=HELD, unit="x", runs=[times], least=round(KEPT * known.times, 3))
-    note = f"Reference: {known.times:g} times, {known.made_on}; a fall by more than {1 - KEPT:.0%} fails."
+    # The last line of the report, which is what a log of steps shows.
+    note = (
+        f"{times:.2f} times as fast as the {FLOOR}, at least {decides.least:.2f} is wanted: {1 - KEPT:.0%} below the "
+        f"reference, which is {known.times:g} ({known.made_on})."
+    )
     return msgspec.structs.replace(
         outcome,
         figures=[decides, *(figure for figure in outcome.figures if figure.name != decides.name)],
-        notes=list(dict.fromkeys([*outcome.notes, note])),
+        notes=[*outcome.notes, note],
     )
 
 

@@ -128,7 +128,8 @@ def test_parts_add_up_to_the_machine():
 def test_the_fastest_run_of_each_decides():
     done = ci.judged(outcome_of([9.0, 2.0, 3.0], [4.0, 9.0, 5.0], name=ci.NAME), ci.Reference(2.0, "here"))
     assert figures_of(done)[ci.HELD].runs == [2.0]
-    assert "here" in done.notes[-1]
+    assert done.notes[-1].startswith("2.00 times as fast as the bare loop, at least 1.40 is wanted")
+    assert "2 (here)" in done.notes[-1]
 
 
 @pytest.mark.parametrize(("floor", "holds"), [(2.9, True), (2.7, False)])
@@ -146,6 +147,7 @@ def test_measured_again_the_runs_of_both_count():
     assert ci.held(done)
     assert figures_of(done)[headline.SECONDS].runs == [4.0, 5.0, 2.0, 5.0]
     assert len([one for one in done.figures if one.name == ci.HELD]) == 1
+    assert len([note for note in done.notes if "is wanted" in note]) == 1
 
 
 def test_other_benches_do_not_fail_by_figures():

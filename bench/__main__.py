@@ -131,9 +131,9 @@ class Progressing:
             yield
 
 
-def run(names: Sequence[str], options: Options) -> tuple[list[Outcome], bool]:
-    """The outcomes of those that could run, and whether all could."""
-    outcomes, failed = [], False
+def run(names: Sequence[str], options: Options) -> tuple[list[Outcome], int]:
+    """The outcomes of those that could run, and an exit code when not all could; stopped, it keeps what there is."""
+    outcomes, code = [], 0
     progress = Progressing(len(names))
     with progress.shown():
         for name in names:
@@ -142,9 +142,12 @@ def run(names: Sequence[str], options: Options) -> tuple[list[Outcome], bool]:
                 outcomes.append(asyncio.run(find(name).measure(options, progress.say)))
             except FAILURES as error:
                 say(f"bench: {name}: {error}")
-                failed = True
+                code = EXIT_FAILED
+            except KeyboardInterrupt:
+                say(f"bench: {name}: stopped")
+                return outcomes, EXIT_STOPPED
             progress.end()
-    return outcomes, failed
+    return outcomes, code
 
 
 def write(report: Report, directory: Path, earlier: Report | None) -> None:
@@ -168,15 +171,15 @@ def conclude(given: argparse.Namespace) -> int:
     earlier = None if given.compare is None else summary.load(given.compare)
     few = set(names) <= {headline.NAME, peers.NAME, ci.NAME}
     facts = machine.describe_stack(headline.LANGUAGES if few else workload.DEFAULT_LANGUAGES, options.go_judge)
-    outcomes, failed = run(names, options)
+    outcomes, code = run(names, options)
     report = Report(machine=facts, repeats=options.repeats, size=options.size, outcomes=outcomes)
     print(summary.as_markdown(report, earlier=earlier), end="")
     if given.json is not None:
         given.json.write_bytes(msgspec.json.format(summary.as_json(report)))
     if given.report is not None:
         write(report, given.report, earlier)
-    if failed:
-        return EXIT_FAILED
+    if code:
+        return code
     return EXIT_WRONG if report.wrong or not all(ci.held(outcome) for outcome in outcomes) else 0
 
 

@@ -147,15 +147,15 @@ def test_each_bench_keeps_to_the_form(name: str):
 
 
 @pytest.fixture
-def benches(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Outcome | Exception], None]:
+def benches(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Outcome | BaseException], None]:
     """Puts benches that do not measure into the suite, and no machine is asked."""
     monkeypatch.setattr(suite, "BENCHES", ())
     monkeypatch.setattr(machine, "describe_stack", lambda languages, go_judge: {"commit": "abc"})
 
-    def add(name: str, done: Outcome | Exception) -> None:
+    def add(name: str, done: Outcome | BaseException) -> None:
         async def measure(options: Options, say: Say) -> Outcome:
             say(f"run {options.repeats} of 5")
-            if isinstance(done, Exception):
+            if isinstance(done, BaseException):
                 raise done
             return done
 
@@ -167,7 +167,7 @@ def benches(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Outcome | Excepti
     return add
 
 
-Adder = Callable[[str, Outcome | Exception], None]
+Adder = Callable[[str, Outcome | BaseException], None]
 
 
 def test_all_are_measured_and_written(benches: Adder, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -188,6 +188,15 @@ def test_one_that_cannot_run_does_not_stop_the_others(benches: Adder, capsys: py
     said = capsys.readouterr()
     assert "bench: one: no Docker" in said.err
     assert "## two" in said.out
+
+
+def test_stopped_it_shows_what_there_is(benches: Adder, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    benches("one", outcome(bench="one"))
+    benches("two", KeyboardInterrupt())
+    benches("three", outcome(bench="three"))
+    assert suite.main(["all", "--json", str(tmp_path / "now.json")]) == 130
+    assert "two: stopped" in capsys.readouterr().err
+    assert [one.bench for one in summary.load(tmp_path / "now.json").outcomes] == ["one"]
 
 
 def test_wrong_verdicts_fail(benches: Adder):

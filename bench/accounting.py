@@ -24,15 +24,21 @@ def cgroups_ms(names: Iterable[str]) -> float | None:
 
 def _cgroup_ms(name: str) -> float | None:
     for place in _V1:
-        file = _CGROUP / place.format(id=name) / "cpuacct.usage"
-        if file.exists():
-            return int(file.read_text()) / 1e6
+        if (text := _text(_CGROUP / place.format(id=name) / "cpuacct.usage")) is not None:
+            return int(text) / 1e6
     for place in _V2:
-        file = _CGROUP / place.format(id=name) / "cpu.stat"
-        if file.exists():
-            usage = next(line for line in file.read_text().splitlines() if line.startswith("usage_usec"))
+        if (text := _text(_CGROUP / place.format(id=name) / "cpu.stat")) is not None:
+            usage = next(line for line in text.splitlines() if line.startswith("usage_usec"))
             return int(usage.split()[1]) / 1e3
     return None
+
+
+def _text(file: Path) -> str | None:
+    """What is in it; None when there is no such file, or its group goes while it is read."""
+    try:
+        return file.read_text()
+    except OSError:
+        return None
 
 
 def daemon_ms() -> float | None:
@@ -67,8 +73,8 @@ def cgroups_bytes(names: Iterable[str]) -> int | None:
 def _cgroup_bytes(name: str) -> int | None:
     for root, wanted in ((_CGROUP / "memory", _MEMORY_V1), (_CGROUP, _MEMORY_V2)):
         for file in (root / place.format(id=name) / "memory.stat" for place in _V2):
-            if file.exists():
-                fields = dict(line.split() for line in file.read_text().splitlines())
+            if (text := _text(file)) is not None:
+                fields = dict(line.split() for line in text.splitlines())
                 return sum(int(fields[field]) for field in wanted)
     return None
 

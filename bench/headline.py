@@ -121,11 +121,11 @@ class Stand:
         size = size or self._size
         batches = make_batches(size.batches, self._runs, size.sources)
         self._runs += 1
-        self._parts.start()
-        done = self._load.send(batches, at_once=len(batches), partitions=range(PARTITIONS))
+        with self._parts.counted() as cpu_s:
+            done = self._load.send(batches, at_once=len(batches), partitions=range(PARTITIONS))
         return Run(
             seconds=done.seconds,
-            cpu_s=self._parts.used_s(),
+            cpu_s=cpu_s,
             worker_peak_bytes=self._worker.peak_bytes,
             stack_bytes=self._parts.memory_bytes(),
         )

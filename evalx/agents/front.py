@@ -185,6 +185,7 @@ class Front:
     def _question(self, record: Record) -> _Question:
         assert record.submission is not None, "others are not taken"
         case = self._engine.case(record.submission)
+        record.batch = case.keys.result
         return _Question(record, case, Asked(record.submission.id, record.content, case.keys.result))
 
     def _hit(self, question: _Question, known: Known, started: float) -> _Hit | None:

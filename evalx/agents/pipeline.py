@@ -32,6 +32,7 @@ import msgspec
 import structlog
 
 from evalx.agents.flying import Flying
+from evalx.agents.followers import Followers
 from evalx.agents.lanes import Lanes
 from evalx.agents.publisher import Encoded, Publisher
 from evalx.agents.pulse import Pulse
@@ -78,6 +79,7 @@ class Pipeline:
         worker: str,
         pulse: Pulse | None = None,
         progress: ProgressReporter | None = None,
+        followers: Followers | None = None,
     ) -> None:
         self._lanes = lanes
         self._sequencer = sequencer
@@ -87,6 +89,7 @@ class Pipeline:
         self._worker = worker
         self._pulse = pulse if pulse is not None else Pulse()
         self._progress = progress
+        self._followers = followers if followers is not None else Followers(lanes, 1)
         self._quarantine = Quarantine()
         #: What kept a record from ever being finished: a defect, after which the worker must not go on.
         self.failure: Exception | None = None
@@ -98,6 +101,8 @@ class Pipeline:
             record = await self._lanes.take()
             if self.flying.is_stopping:
                 return
+            if self._followers.follow(record, len(self.flying)):
+                continue
             self.flying.enter([record])
             try:
                 await self.process(record)
@@ -107,6 +112,7 @@ class Pipeline:
                 self.failure = error
             finally:
                 self.flying.leave([record])
+                self._followers.end(record)
 
     async def process(self, record: Record) -> None:
         """Steps 3 to 8."""

@@ -20,10 +20,13 @@ class Record:
 
     __slots__ = (
         "_content",
+        "batch",
         "event",
         "facts",
+        "has_followed",
         "key",
         "lane",
+        "leads",
         "partition",
         "rejection",
         "span",
@@ -50,6 +53,9 @@ class Record:
         self.facts: Mapping[str, Any] = {}
         #: While traces are made, from its result on.
         self.span: RecordSpan | None = None
+        #: What its batch is known under, once it was looked up; see ``followers`` for the other two.
+        self.batch = ""
+        self.leads = self.has_followed = False
         self._content = b""
 
     @property

@@ -37,6 +37,7 @@ import structlog
 from evalx.agents.app import ConsumerFlow, Partitions, create_app, subscribe
 from evalx.agents.continuity import Continuity
 from evalx.agents.folder import WorkerFolder, remove_left_folders
+from evalx.agents.followers import Followers
 from evalx.agents.front import Front
 from evalx.agents.gauges import Gauges
 from evalx.agents.health import Board, HealthServer, end_by_force_after
@@ -134,8 +135,17 @@ class Worker:
         claims = Claims(self._keeper, prefix=settings.topic_prefix, ttl_s=settings.result_cache_ttl_s, hashes=hashes)
         self._pulse = Pulse()
         self._progress = ProgressReporter(self._store.link, settings.topic_prefix)
+        followers = Followers(self._lanes, settings.concurrency)
         self._pipeline = Pipeline(
-            self._lanes, self._sequencer, self._engine, claims, self._publisher, self.name, self._pulse, self._progress
+            self._lanes,
+            self._sequencer,
+            self._engine,
+            claims,
+            self._publisher,
+            self.name,
+            self._pulse,
+            self._progress,
+            followers,
         )
         self._front = Front(
             self._lanes,
@@ -148,6 +158,8 @@ class Worker:
             self._pulse,
             self.name,
         )
+        if settings.single_flight:
+            followers.look_again = self._front.put
         self._gauges = Gauges(self._lanes, self._pipeline.flying)
         self._looking: asyncio.Task[None] | None = None
         intake = Intake(registry.rules(settings), self._front, self._sequencer, self._lane_of)

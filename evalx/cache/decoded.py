@@ -13,7 +13,7 @@ from evalx.metrics import CACHE_MEMORY_BYTES
 
 T = TypeVar("T")
 
-#: Bytes of encoded values: as much as two containers keep of programs.
+#: Bytes of encoded values: as much as a container keeps of programs.
 DECODED_BYTES = 32 << 20
 
 

@@ -15,12 +15,12 @@ from collections.abc import Iterable
 from evalx.sandbox.protocol import File, Job
 
 #: What a container keeps at most: files, and bytes together. Those of ``protocol.h``.
-KEPT_FILES = 8
-KEPT_BYTES = 16 << 20
+KEPT_FILES = 24
+KEPT_BYTES = 32 << 20
 #: Smaller files are sent each time: a frame with a page of content costs no more than one without.
 MIN_BYTES = 4096
-#: Bytes of content that the worker holds to know it again: as much as two containers keep.
-KNOWN_BYTES = 2 * KEPT_BYTES
+#: Bytes of content that the worker holds to know it again: as much as a container keeps.
+KNOWN_BYTES = KEPT_BYTES
 
 
 class Names:

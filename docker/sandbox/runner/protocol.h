@@ -97,8 +97,8 @@
 #define MAX_COLLECT_FILES 4096u
 #define MAX_COLLECT_DEPTH 16u
 /* More programs than usually take turns in a container, and room for them: a C++ program has 0.6 to 3 MB. */
-#define KEPT_FILES 8u
-#define KEPT_BYTES (16u << 20)
+#define KEPT_FILES 24u
+#define KEPT_BYTES (32u << 20)
 
 enum frame_type {
     FRAME_JOB = 0x01,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness import CANCEL, EXITED, INTERNAL, MIB, NEEDED, PROBE, PROGRAMS, Job, Report, Sandbox, frame, keep, kept
 
-COUNT, BYTES = 8, 16 * MIB
+COUNT, BYTES = 24, 32 * MIB
 #: With this uid, so that a file is its name, mode, owner, links and content.
 SHOW = "for f in $(find /box -type f 2>/dev/null | sort); do stat -c '%n %a %u %h' $f; cat $f; echo; done"
 

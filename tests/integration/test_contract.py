@@ -19,6 +19,10 @@ KIB = 1 << 10
 MIB = 1 << 20
 LONG = {"cpu_time_ms": 10_000, "wall_time_ms": 60_000}
 
+#: Sources of an answer that nothing was run for. A result is published first and stored then: who sends the same in
+#: between joins what is still being stored.
+KNOWN = ("result_cache", "joined")
+
 
 async def judge(topics: Topics, case: str, *stdins: str, language: str = "c", **fields: Any) -> Document:
     """Judge a program of tests/programs on inputs without expected outputs."""
@@ -227,7 +231,7 @@ async def test_cache_modes(topics: Topics):
     again, cached = await number(topics, "use")
     assert again == first
     assert (executed["source"], executed["tests"][0]["cached"]) == ("executed", False)
-    assert (cached["source"], cached["tests"][0]["cached"]) == ("result_cache", True)
+    assert cached["source"] in KNOWN
 
     refreshed, result = await number(topics, "refresh")
     assert refreshed != first
@@ -245,11 +249,11 @@ async def test_a_compiled_program_is_kept(topics: Topics):
 
     async def compiled(stdin: str, **fields: Any) -> tuple[str, bool]:
         (result,) = await topics.judge(submission(code=unique, tests=[{"stdin": stdin}], **fields))
-        return result["source"], result["compile"]["cached"]
+        return "known" if result["source"] in KNOWN else result["source"], result["compile"]["cached"]
 
     assert await compiled("1 1\n") == ("executed", False)
     assert await compiled("2 2\n") == ("executed", True)
-    assert await compiled("2 2\n") == ("result_cache", True)
+    assert await compiled("2 2\n") == ("known", True)
     assert await compiled("2 2\n", cache="refresh") == ("executed", False)
     assert await compiled("2 2\n", cache="bypass") == ("executed", False)
 
@@ -259,7 +263,7 @@ async def test_the_cache_knows_nothing_of_ids(topics: Topics):
     a, b = {"stdin": "1 2\n", "expected_output": "3\n"}, {"stdin": "1 2\n", "expected_output": "4\n"}
     await topics.judge(submission(code=code, tests=[a, b], metadata={"a": "b"}))
     (result,) = await topics.judge(submission(code=code, tests=[{"id": "y", **b}, {"id": "x", **a}]))
-    assert result["source"] == "result_cache"
+    assert result["source"] in KNOWN
     assert [(test["id"], test["verdict"]) for test in result["tests"]] == [("y", "WA"), ("x", "AC")]
     assert result["metadata"] == {}
 
@@ -269,7 +273,8 @@ async def test_a_compile_error_is_kept(topics: Topics):
     first = (await topics.judge(document))[0]
     second = (await topics.judge(document))[0]
     assert (first["verdict"], second["verdict"]) == ("CE", "CE")
-    assert (first["source"], second["source"]) == ("executed", "result_cache")
+    assert first["source"] == "executed"
+    assert second["source"] in KNOWN
     assert second["compile"]["output"] == first["compile"]["output"]
 
 

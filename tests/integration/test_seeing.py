@@ -79,7 +79,9 @@ async def test_each_submission_has_one_line_in_the_log_and_nothing_of_its_progra
     first, known, rejected = lines()
     assert (first["lane"], first["language"], first["verdict"], first["source"]) == ("normal", "c", "AC", "executed")
     assert sum(first[f"{name}_ms"] for name in STAGES) == pytest.approx(first["total_ms"], abs=0.1)
-    assert (known["source"], rejected["error"]) == ("result_cache", "unknown_language")
+    # Published first and stored then: who sends the same in between joins what is still being stored.
+    assert known["source"] in ("result_cache", "joined")
+    assert rejected["error"] == "unknown_language"
     assert "hush" not in worker.log.read_text()
 
 

@@ -331,9 +331,8 @@ class Engine:
         missing = _missing(case, known)
         if missing.tests:
             ran = await run_tests(self._sandbox, case.language, artifact.files, missing, case.rank, case.on_test)
-            # Working out what the tests are known by is work for each of them.
-            all_run = missing is case.submission
-            keys = case.keys if all_run else self._keys.of(missing, case.language, case.toolchain)
+            nothing_known = missing is case.submission
+            keys = case.keys if nothing_known else self._keys.of(missing, case.language, case.toolchain)
             known |= by_fingerprint(keys.tests, ran)
         for fingerprint in case.keys.tests:
             # Behind a failure that was known before.

@@ -4,72 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
-import msgspec
 import pytest
+from pipeline_scene import Rig, message, until
 
 from evalx import engine as engine_module
-from evalx.agents import pulse as pulse_module
-from evalx.agents.intake import Intake
-from evalx.agents.lanes import Lanes
-from evalx.agents.pipeline import Pipeline
 from evalx.agents.records import Record
-from evalx.agents.sequencer import Sequencer
-from evalx.cache.claims import Claim, Claims
-from evalx.cache.holding import Keeper
-from evalx.cache.link import Link
-from evalx.engine import Engine
 from evalx.errors import SandboxFaultError
-from evalx.languages import Registry
-from evalx.settings import Settings
-from evalx.testing import FakeEvent, FakeFlow, FakePublisher, FakeSandbox, Journal, MemoryCache
+from evalx.testing import FakeEvent, FakeSandbox
 from evalx.verdicts import Verdict
-
-SETTINGS = Settings()
-REGISTRY = Registry.load()
-
-
-def message(submission_id: str = "s-1", **fields: Any) -> bytes:
-    tests = [{"stdin": "1", "expected_output": "1"}]
-    document = {"id": submission_id, "language": "python", "code": "print(input())", "tests": tests, **fields}
-    return msgspec.json.encode(document)
-
-
-class Rig:
-    """A worker without its edges. All parts share one journal."""
-
-    def __init__(self, sandbox: FakeSandbox | None = None) -> None:
-        self.journal: Journal = []
-        self.sandbox = sandbox if sandbox is not None else FakeSandbox()
-        self.publisher = FakePublisher(self.journal)
-        self.sequencer: Sequencer[Record] = Sequencer()
-        self.lanes: Lanes[Record] = Lanes(
-            (lane.name for lane in SETTINGS.lanes), self._lane_of, FakeFlow(), max_count=100, max_bytes=1 << 20
-        )
-        self.claims = Claims(Keeper(Link(None, timeout_ms=50)), prefix="unit", ttl_s=60)
-        self.engine = Engine(REGISTRY, self.sandbox, MemoryCache(self.journal))
-        self.pipeline = Pipeline(self.lanes, self.sequencer, self.engine, self.claims, self.publisher, "host:1")  # type: ignore[arg-type]
-        self.intake = Intake(REGISTRY.rules(SETTINGS), self.lanes, self.sequencer, self._lane_of)
-        self.offset = 0
-
-    def send(self, value: bytes | None, partition: int = 4, **fields: Any) -> FakeEvent:
-        event = FakeEvent(value, partition=partition, offset=self.offset, journal=self.journal, **fields)
-        self.offset += 1
-        self.intake.take(event)
-        return event
-
-    async def step(self) -> None:
-        """One record from its lane to its end."""
-        await self.pipeline.process(await self.lanes.take())
-
-    def names(self) -> list[str]:
-        return [name for name, _ in self.journal]
-
-    @staticmethod
-    def _lane_of(partition: Any) -> str:
-        return SETTINGS.lane_of[partition.partition]
 
 
 @pytest.fixture(autouse=True)
@@ -86,12 +31,6 @@ async def running() -> AsyncIterator[Rig]:
     for place in places:
         place.cancel()
     await asyncio.gather(*places, return_exceptions=True)
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110  what is waited for has no event
-            await asyncio.sleep(0.001)
 
 
 async def test_publish_before_store_before_ack():
@@ -426,118 +365,6 @@ async def test_a_judge_error_is_judged_again_when_it_is_sent_again():
         rig.send(message())
         await rig.step()
     assert [result.status for result in rig.publisher.results] == ["judge_error", "judged"]
-
-
-class HeldClaims(Claims):
-    """Claims of which Redis says what the test wants."""
-
-    def __init__(self, **known: Any) -> None:
-        super().__init__(Keeper(Link(None, timeout_ms=50)), prefix="unit", ttl_s=60)
-        self.known = known
-        self.overtaken = 0
-
-    async def _take(self, submission_id: str, content: bytes, wanted: Callable[[], bool]) -> Claim | None:
-        claim = await super()._take(submission_id, content, wanted)
-        assert claim is not None
-        return msgspec.structs.replace(claim, **self.known)
-
-    async def holds(self, claim: Claim) -> bool:
-        self.overtaken -= 1
-        return self.overtaken < 0
-
-
-def with_claims(claims: Claims, sandbox: FakeSandbox | None = None) -> Rig:
-    rig = Rig(sandbox)
-    rig.pipeline._claims = claims
-    return rig
-
-
-async def test_a_poison_is_not_judged_and_is_one_dead_letter():
-    rig = with_claims(HeldClaims(deaths=2, lone=2))
-    event = rig.send(message())
-    await rig.step()
-    ((_, error),) = rig.publisher.dead_letters
-    assert error.code == "poison"
-    assert "2 workers died" in str(error)
-    assert [result.status for result in rig.publisher.results] == ["judge_error"]
-    assert rig.sandbox.jobs == []
-    assert event.acked
-
-
-async def test_a_suspect_is_judged_alone():
-    gate = asyncio.Event()
-    rig = Rig(FakeSandbox(gate=gate))
-    rig.send(message("s-1", code="1"))
-    rig.send(message("s-2", code="2"))
-    rig.send(message("s-3", code="3"))
-    usual = asyncio.create_task(rig.step())
-    await until(lambda: len(rig.sandbox.jobs) == 1)
-    rig.pipeline._claims = HeldClaims(deaths=2, lone=0)
-    suspect = asyncio.create_task(rig.step())
-    await asyncio.sleep(0.01)
-    rig.pipeline._claims = rig.claims
-    later = asyncio.create_task(rig.step())
-    await asyncio.sleep(0.01)
-    assert len(rig.sandbox.jobs) == 1, "it waits for those that have begun, and nobody begins before it"
-    gate.set()
-    await asyncio.wait_for(asyncio.gather(usual, suspect, later), 5)
-    assert [result.id for result in rig.publisher.results] == ["s-1", "s-2", "s-3"]
-
-
-@pytest.mark.parametrize(
-    ("deaths", "lone", "unexplained", "suspect", "poison"),
-    [
-        (1, 0, 0, False, False),
-        (1, 1, 0, False, False),
-        (2, 0, 0, True, False),
-        (2, 0, 2, True, False),
-        (2, 0, 3, False, False),
-        (2, 2, 0, True, True),
-        (2, 2, 2, True, False),
-        (3, 1, 0, True, False),
-        (4, 2, 1, True, True),
-        (9, 2, 20, False, False),
-    ],
-)
-def test_when_a_submission_is_suspect_and_when_poison(
-    deaths: int, lone: int, unexplained: int, suspect: bool, poison: bool
-):
-    claim = Claim(id="s", content=b"", attempt=1, deaths=deaths, lone=lone, unexplained=unexplained)
-    assert (claim.suspect, claim.poison) == (suspect, poison)
-
-
-async def test_a_claim_that_was_overtaken_is_dropped_and_taken_again():
-    """A zombie does not publish what it found; it answers with what has been published, or judges anew."""
-    claims = HeldClaims()
-    claims.overtaken = 1
-    rig = with_claims(claims)
-    event = rig.send(message(cache="bypass"))
-    await rig.step()
-    assert len(rig.publisher.results) == 1
-    assert event.acked
-
-
-async def test_after_a_stop_nothing_is_published_before_kafka_was_heard(monkeypatch: pytest.MonkeyPatch):
-    now = 100.0
-    monkeypatch.setattr(pulse_module, "clock", lambda: now)
-    waited: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        waited.append(seconds)
-        rig.sequencer.revoke([event.message.tp])
-
-    rig = Rig()
-    pulse = rig.pipeline._pulse
-    pulse._beat()
-    event = rig.send(message())
-    now += 60
-    with monkeypatch.context() as patch:
-        patch.setattr(pulse_module.asyncio, "sleep", sleep)
-        await pulse.settled()
-    assert waited == [pulse_module.SETTLE_S]
-    await rig.step()
-    assert rig.publisher.results == []
-    assert not event.acked
 
 
 async def test_a_defect_after_judging_is_seen_and_the_record_not_acknowledged(

@@ -166,7 +166,6 @@ async def test_results_cannot_be_written(open_scene: OpenScene):
         before = resident_bytes(worker)
         await configure(scene, "results", max_message_bytes=100)
         scene.outage_s = refused_s + 20
-        committed = (await scene.sampler.fresh()).committed
         lane = [4, 5, 6, 7, 8]
         batches = [scene.load.batch(0.01, tests=1) for _ in range(waiting)]
         first, rest = batches[:FIRST_PART], batches[FIRST_PART:]
@@ -178,11 +177,14 @@ async def test_results_cannot_be_written(open_scene: OpenScene):
         await asyncio.sleep(refused_s)
         held = metric(worker, "evalx_lane_waiting")
         grown = resident_bytes(worker) - before
-        moved = {p: o for p, o in (await scene.sampler.fresh()).committed.items() if o > committed.get(p, 0)}
+        # The broker says yes to a new setting before each partition heeds it, so a few results may still be taken. Of each
+        # sample, also of those from now, `verify` knows whether all that was committed had its result by then.
+        sample = await scene.sampler.fresh()
+        written = sum(end for place, end in sample.ends.items() if place.topic == f"{scene.topics.prefix}.results")
         await configure(scene, "results", max_message_bytes=16 << 20)
         scene.report(f"{held:.0f} of {waiting} waited in the worker, which grew by {grown >> 20} MiB")
         guarantee(held < waiting / 2, "no back pressure", f"{held:.0f} of {waiting} are in the worker")
-        guarantee(not moved, "committed past an unfinished record", moved)
+        guarantee(written < FIRST_PART, "the broker went on taking results", written)
         guarantee(grown < GROWTH_BYTES, "memory grows", f"{grown >> 20} MiB")
         await scene.answered()
         await scene.verify()

@@ -8,11 +8,12 @@ source "$(dirname "${BASH_SOURCE[0]}")/scripts/setup.sh"
 
 usage() {
     cat <<'TEXT'
-Usage: ./run-tests.sh [PYTEST ARGUMENT]...
+Usage: ./run-tests.sh [--setup | PYTEST ARGUMENT...]
 
 Installs what is missing, builds the images, then runs the runner's own tests, a minute of fuzzing, ruff, mypy,
 import-linter, the check of the schemas, and pytest with the arguments given.
 
+With --setup it only installs and builds what tests and benches need.
 With EVALX_MEASURE=true also a minute of bench against the committed reference, before pytest.
 
 Example: ./run-tests.sh tests/unit -k lanes
@@ -28,18 +29,26 @@ imports() { "$VENV/bin/lint-imports"; }
 schemas() { evalx_cli evalx schema --check schemas; }
 headline() { env EVALX_IMAGE_PREFIX="$IMAGE_PREFIX" "$VENV/bin/python" -m bench ci; }
 
+set_up() {
+    cd "$ROOT"
+    step "packages" packages install_missing tests
+    step "Docker daemon" docker ensure_docker
+    step "Python environment (.venv)" venv ensure_venv requirements-dev.lock
+    step "images" images build_images --monitoring
+}
+
 main() {
     case ${1:-} in
         -h | --help)
             usage
             exit 0
             ;;
+        --setup)
+            set_up
+            exit 0
+            ;;
     esac
-    cd "$ROOT"
-    step "packages" packages install_missing tests
-    step "Docker daemon" docker ensure_docker
-    step "Python environment (.venv)" venv ensure_venv requirements-dev.lock
-    step "images" images build_images --monitoring
+    set_up
     step "runner's tests (ASan, UBSan)" runner-tests runner_tests
     step "fuzz the parsers (1 min)" fuzz fuzz
     step "ruff" ruff lint

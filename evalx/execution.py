@@ -17,7 +17,7 @@ from evalx.metrics import RUNS
 from evalx.sandbox.checkers import compare
 from evalx.sandbox.container import Collected
 from evalx.sandbox.protocol import Bounds, File, Job, Mode, ResultFlag, RunResult
-from evalx.sandbox.runtime import OnResult
+from evalx.sandbox.underway import OnResult
 from evalx.stages import mark
 from evalx.verdicts import PASSED, Outcome, Verdict, of_outcome
 

@@ -97,6 +97,9 @@ POOL_ACQUIRE_SECONDS = Histogram(
 CPU_SLOTS = Gauge("evalx_cpu_slots", "Programs that may run at one time", registry=REGISTRY)
 CPU_SLOTS_BUSY = Gauge("evalx_cpu_slots_busy", "Slots in which a program runs", registry=REGISTRY)
 CPU_SLOTS_WAITING = Gauge("evalx_cpu_slots_waiting", "Jobs that wait for a slot", registry=REGISTRY)
+CPU_SLOTS_LENT = Counter(
+    "evalx_cpu_slots_lent", "Slots that a batch gave up between two tests for a higher lane", registry=REGISTRY
+)
 CPU_SLOT_BUSY_SECONDS = Counter("evalx_cpu_slot_busy_seconds", "Time for which slots were busy", registry=REGISTRY)
 
 # A rate needs a first value: what has never happened is 0, and not unknown.

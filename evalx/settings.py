@@ -219,7 +219,8 @@ class Settings(BaseSettings):
     concurrency: int = Field(
         default_factory=lambda known: 4 * known.get("cpu_slots", 1),
         ge=1,
-        description="submissions in progress at one time; unset = 4 x cpu_slots",
+        description="submissions in progress at one time, and cpu_slots more of each lane above another; "
+        "unset = 4 x cpu_slots",
     )
     priorities: bool = Field(True, description="judge higher lanes first; false = all lanes take turns")
     buffer_max_count: int = Field(
@@ -263,6 +264,10 @@ class Settings(BaseSettings):
     container_max_batches: int = Field(1000, ge=1, description="batches after which a container is retired")
     fork_server: bool = Field(True, description="start a native program once for all its tests, where that is possible")
     warm_interpreters: bool = Field(True, description="fork tests from an interpreter that is started once a container")
+    # An eighth of the usual: a worker, Kafka and Redis that wake up need not wait for programs to use up theirs.
+    sandbox_cpu_shares: int = Field(
+        128, ge=2, le=262_144, description="weight of a container when CPUs are short; others usually have 1024"
+    )
     sandbox_work_bytes: int = Field(256 * _MIB, ge=16 * _MIB, description="each writable place of a container")
 
     # Times

@@ -23,7 +23,7 @@ from evalx.gateway.wire import Wanted, Wire
 from evalx.messages import Result, Submission, TestResult, encode_result
 from evalx.sandbox.container import Collected
 from evalx.sandbox.protocol import File, Job, ResultFlag, RunResult
-from evalx.sandbox.runtime import OnResult
+from evalx.sandbox.underway import OnResult
 from evalx.settings import Settings
 from evalx.stages import mark
 from evalx.verdicts import Outcome, Verdict

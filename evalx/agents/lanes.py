@@ -5,7 +5,8 @@ Theory of operation
 Partition priority does nothing by itself: Faust deals partitions round robin into one first-in-first-out buffer. So
 intake empties that buffer at once into these lanes, and every free place in the worker takes from the highest lane
 that has work. Every lane that has work gets at least one grant in ten, so that nothing starves while a higher lane is
-never empty.
+never empty. When all places are taken by a lower lane, a higher one would still wait for one of them, so each lane but
+the lowest has places besides that serve no lane below it (``reserved``).
 
 What waits here is bounded by count and by bytes, per lane, so that a flood of low submissions never keeps high ones
 out. A partition whose lane is over its high-water mark is *held*: the fetcher reads no more of it, and records that
@@ -155,9 +156,9 @@ class Lanes(Generic[ItemT]):
             self._release(lane)
         return True
 
-    async def take(self) -> ItemT:
-        """Wait for the next item by priority."""
-        while (lane := self._next_lane()) is None:
+    async def take(self, lowest: str | None = None) -> ItemT:
+        """Wait for the next item by priority, of the lanes down to the lowest one named."""
+        while (lane := self._next_lane(lowest)) is None:
             self._not_empty.clear()
             await self._not_empty.wait()
         item = lane.popleft()
@@ -187,6 +188,10 @@ class Lanes(Generic[ItemT]):
         """The partitions of which no more is fetched for now."""
         return {partition for lane in self._lanes.values() for partition in lane.held}
 
+    def reserved(self, places: int) -> list[str]:
+        """For each place that serves higher lanes only the lowest of them: so many for each lane but the lowest."""
+        return [name for name in list(self._lanes)[:-1] for _ in range(places)] if self._priorities else []
+
     def rank(self, name: str) -> int:
         """The place of a lane in the order of priority, 0 = highest."""
         return list(self._lanes).index(name) if self._priorities else 0
@@ -206,8 +211,11 @@ class Lanes(Generic[ItemT]):
             lane.held.add(item.partition)
             self._flow.hold(item.partition)
 
-    def _next_lane(self) -> Lane[ItemT] | None:
+    def _next_lane(self, lowest: str | None) -> Lane[ItemT] | None:
         busy = [lane for lane in self._lanes.values() if lane.items]
+        if lowest is not None:
+            # Who is passed over for a place that is not his has lost no turn.
+            return next((lane for lane in busy if self.rank(lane.name) <= self.rank(lowest)), None)
         if not busy:
             return None
         # When several are due at once they take turns: the first begins that much earlier, so that the last is in time.

@@ -95,10 +95,10 @@ class Pipeline:
         self.failure: Exception | None = None
         self.flying = Flying()
 
-    async def run_place(self) -> None:
-        """One place of the worker: one record after another until it is cancelled or the worker stops."""
+    async def run_place(self, lowest: str | None = None) -> None:
+        """One place of the worker, for lanes down to this one: records until it is cancelled or the worker stops."""
         while True:
-            record = await self._lanes.take()
+            record = await self._lanes.take(lowest)
             if self.flying.is_stopping:
                 return
             if self._followers.follow(record, len(self.flying)):

@@ -247,7 +247,8 @@ class Worker:
         await self._sandbox.start(owner=self.name, scope=lease.scope, lease=lease.name, warm=self._images)
         await self._reaper.start()
         await self._publisher.start()
-        self._places = [asyncio.create_task(self._pipeline.run_place()) for _ in range(self._settings.concurrency)]
+        lanes = [None] * self._settings.concurrency + self._lanes.reserved(self._settings.cpu_slots)
+        self._places = [asyncio.create_task(self._pipeline.run_place(lane)) for lane in lanes]
         self._looking = asyncio.create_task(self._front.run())
         await self._continuity.start()
         await self._app.start()

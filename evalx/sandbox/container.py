@@ -13,7 +13,7 @@ import contextlib
 import secrets
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 import aiodocker
 import aiohttp
@@ -24,7 +24,20 @@ from evalx.errors import DockerUnavailableError, SandboxFaultError
 from evalx.languages import RunStep
 from evalx.sandbox import protocol
 from evalx.sandbox.kept import KEPT_BYTES, KEPT_FILES, Held
-from evalx.sandbox.protocol import CollectFailed, Done, Event, Feature, File, Hello, Job, Mode, Needed, Pong, RunResult
+from evalx.sandbox.protocol import (
+    CollectFailed,
+    Done,
+    Event,
+    Feature,
+    File,
+    Hello,
+    Job,
+    Mode,
+    Needed,
+    Pong,
+    Running,
+    RunResult,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +82,8 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     pids: int
     work_bytes: int
     work_inodes: int
+    #: Weight against whatever else wants the CPU, 1024 being usual; None = the daemon's own choice.
+    cpu_shares: int | None = None
     runtime: str | None = None
     #: Besides no-new-privileges; see ``seccomp``.
     security_options: tuple[str, ...] = ()
@@ -111,6 +126,8 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
             # The runner holds a descriptor for each waiting input and collected file; what the daemon allows varies.
             "Ulimits": [{"Name": "nofile", "Soft": OPEN_FILES, "Hard": OPEN_FILES}],
         }
+        if self.cpu_shares is not None:
+            config["CpuShares"] = self.cpu_shares
         if self.runtime is not None:
             config["Runtime"] = self.runtime
         return config
@@ -134,6 +151,16 @@ class Collected(msgspec.Struct, frozen=True):
     failure: str | None
 
 
+class Steering(Protocol):
+    """Who may bound, while a job is on its way, how many of its runs are under way at once (``Container.allow``)."""
+
+    def begun(self) -> None:
+        """The container has the job."""
+
+    def running(self, count: int) -> None:
+        """No more than the bound are under way now, but so many."""
+
+
 class Container:
     """A started container with its stream. Use ``Container.start``; after a fault only ``close`` is allowed."""
 
@@ -143,7 +170,10 @@ class Container:
         #: Whether the last job ended in a verified reset.
         self.reusable = True
         self._held = Held()
-        self._keeps = False
+        self._features = Feature(0)
+        #: Of the last job.
+        self._clock: _JobClock | None = None
+        self._steering: Steering | None = None
         self._handle = handle
         self._stream = stream
         self._reader = protocol.FrameReader()
@@ -173,7 +203,7 @@ class Container:
             await stream.__aenter__()
             await handle.start()
             hello = await container._expect_hello()
-            container._keeps = bool(hello.features & Feature.KEPT_FILES)
+            container._features = Feature(hello.features)
             await container._warm(hello)
         except BaseException:
             await container.close()
@@ -202,20 +232,30 @@ class Container:
         job: Job,
         on_result: Callable[[RunResult], None],
         ids: tuple[int, ...] = (),
+        steering: Steering | None = None,
     ) -> Collected:
-        """Run one job; ``on_result`` is called for each run as it ends. ``ids`` of its files are those of ``holds``.
+        """Run one job and return what was collected; ``reusable`` says afterwards whether there may be another one.
 
-        Returns what was collected. ``reusable`` says afterwards whether the container may run another job.
+        Args:
+            job: what to run.
+            on_result: called for each run as it ends.
+            ids: those of its files, see ``holds``.
+            steering: who may call ``allow`` meanwhile; is told of nothing when the runner cannot answer that.
 
         Raises:
             SandboxFaultError: the container died, hung or broke the protocol.
         """
         job_id = self.jobs_done & 0xFFFF_FFFF
         self.reusable = False
+        self._clock = clock = _JobClock(self._longest(job, bounded=steering is not None))
+        self._steering = steering
         try:
-            async with asyncio.timeout(self._longest(job)):
-                frames = protocol.encode_job(job_id, job, self._file_frames(job, ids) if ids and self._keeps else None)
+            async with clock.timeout:
+                kept = ids and Feature.KEPT_FILES in self._features
+                frames = protocol.encode_job(job_id, job, self._file_frames(job, ids) if kept else None)
                 await self._write(b"".join(frames))
+                if steering is not None and Feature.ANSWERS_PARALLEL in self._features:
+                    steering.begun()
                 wanted = dict(zip(ids, job.files, strict=False))
                 collected, done = await self._collect_while_pinging(job, on_result, wanted)
         except TimeoutError as error:
@@ -252,6 +292,12 @@ class Container:
     async def cancel(self, from_index: int) -> None:
         """Stop the runs of the current job from this index on."""
         await self._write(protocol.encode_cancel(self.jobs_done & 0xFFFF_FFFF, from_index))
+
+    async def allow(self, parallel: int) -> None:
+        """From now on no more runs of the current job than this are begun at once; with 0 its time stands still."""
+        if parallel > 0 and self._clock is not None:
+            self._clock.go()
+        await self._write(protocol.encode_parallel(self.jobs_done & 0xFFFF_FFFF, parallel))
 
     async def ping(self) -> None:
         """Keep the dead-man timer from firing, and make sure that the runner answers.
@@ -321,12 +367,21 @@ class Container:
                     files.append(event)
                 elif isinstance(event, Needed):
                     await self._send_needed(event, wanted)
+                elif isinstance(event, Running):
+                    self._is_running(event.count)
                 elif isinstance(event, CollectFailed):
                     failure = event.reason
                 elif isinstance(event, Done):
                     if results != len(job.inputs):
                         raise SandboxFaultError(message=f"{results} results for {len(job.inputs)} runs")
                     return Collected(tuple(files) if failure is None else (), failure), event
+
+    def _is_running(self, count: int) -> None:
+        if count == 0 and self._clock is not None:
+            # None is begun until ``allow`` says so.
+            self._clock.stop()
+        if self._steering is not None:
+            self._steering.running(count)
 
     async def _expect_hello(self) -> Hello:
         for event in await self._next_events():
@@ -374,12 +429,33 @@ class Container:
             raise SandboxFaultError(message=f"the stream of container {self.id} broke: {error!r}") from error
 
     @staticmethod
-    def _longest(job: Job) -> float:
+    def _longest(job: Job, *, bounded: bool) -> float:
         """Seconds that a correct runner can need: the runs one after another in the worst case, and the grace."""
-        rounds = -(-len(job.inputs) // max(1, job.parallel))
+        rounds = len(job.inputs) if bounded else -(-len(job.inputs) // max(1, job.parallel))
         # Runs of a fork server or an interpreter that turns out to be unusable are done once more.
         rounds *= 1 if job.mode is Mode.EXEC else 2
         return rounds * job.bounds.wall_time_ms / 1000 + JOB_GRACE_S
+
+
+class _JobClock:
+    """The time that a job may take. It stands still while none of its runs may be begun."""
+
+    def __init__(self, seconds: float) -> None:
+        self._left_s = seconds
+        self._stands = False
+        self.timeout = asyncio.timeout(seconds)
+
+    def stop(self) -> None:
+        ends_at = self.timeout.when()
+        if ends_at is not None and not self._stands:
+            self._stands = True
+            self._left_s = ends_at - asyncio.get_running_loop().time()
+            self.timeout.reschedule(None)
+
+    def go(self) -> None:
+        if self._stands:
+            self._stands = False
+            self.timeout.reschedule(asyncio.get_running_loop().time() + self._left_s)
 
 
 async def _create(docker: aiodocker.Docker, options: dict[str, Any]) -> Any:

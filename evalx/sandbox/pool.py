@@ -157,6 +157,10 @@ class Pool:
             if removal is not None and self._closing:
                 await asyncio.shield(removal)
 
+    def has_idle(self, image: str) -> bool:
+        """Whether ``acquire`` would not have to wait now."""
+        return bool(self._shelves[image].idle)
+
     async def usable(self, image: str) -> None:
         """Return at once, unless the daemon is away and the image has no container; then wait until it is back.
 

@@ -39,6 +39,7 @@ _RESULT = struct.Struct("<IBiBQQQQBI")
 _U32 = struct.Struct("<I")
 _U16 = struct.Struct("<H")
 _U64 = struct.Struct("<Q")
+_RUNNING = struct.Struct("<IH")
 
 
 class Request(IntEnum):
@@ -66,6 +67,7 @@ class Reply(IntEnum):
     FATAL = 0x86
     COLLECT_FAILED = 0x87
     NEEDED = 0x88
+    RUNNING = 0x89
 
 
 class Mode(IntEnum):
@@ -160,6 +162,7 @@ class Feature(IntFlag):
     FORK_SERVER = 1
     WARM_INTERPRETER = 2
     KEPT_FILES = 4
+    ANSWERS_PARALLEL = 8
 
 
 class Hello(msgspec.Struct, frozen=True, gc=False):
@@ -193,7 +196,14 @@ class Needed(msgspec.Struct, frozen=True, gc=False):
     file_id: int
 
 
-Event = Hello | RunResult | File | Done | CollectFailed | Pong | Needed
+class Running(msgspec.Struct, frozen=True, gc=False):
+    """So many runs of the job are under way: no more than the last ``encode_parallel`` allows."""
+
+    job_id: int
+    count: int
+
+
+Event = Hello | RunResult | File | Done | CollectFailed | Pong | Needed | Running
 
 
 def encode_job(job_id: int, job: Job, files: Iterable[bytes] | None = None) -> list[bytes]:
@@ -232,7 +242,7 @@ def encode_cancel(job_id: int, from_index: int) -> bytes:
 
 
 def encode_parallel(job_id: int, parallel: int) -> bytes:
-    """Set a new bound on how many runs of the job are under way at once."""
+    """Set a new bound on how many runs of the job are under way at once; ``Running`` answers when it is kept."""
     return _frame(Request.PARALLEL, _U32.pack(job_id) + _U16.pack(parallel))
 
 
@@ -340,6 +350,10 @@ def _decode_needed(payload: bytes) -> Needed:
     return Needed(*_U64.unpack(payload))
 
 
+def _decode_running(payload: bytes) -> Running:
+    return Running(*_RUNNING.unpack(payload))
+
+
 def _decode_pong(_payload: bytes) -> Pong:
     return Pong()
 
@@ -357,6 +371,7 @@ _DECODERS: dict[int, Callable[[bytes], Event]] = {
     Reply.FATAL: _decode_fatal,
     Reply.COLLECT_FAILED: _decode_collect_failed,
     Reply.NEEDED: _decode_needed,
+    Reply.RUNNING: _decode_running,
 }
 
 

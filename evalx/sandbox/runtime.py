@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import aiodocker
 import aiohttp
@@ -21,14 +21,12 @@ from evalx.sandbox.host import require_limits
 from evalx.sandbox.kept import KEPT_BYTES, Names
 from evalx.sandbox.places import Quota
 from evalx.sandbox.pool import Pool, PoolLimits, PoolState
-from evalx.sandbox.protocol import Job, Mode, RunResult
+from evalx.sandbox.protocol import Job, Mode
 from evalx.sandbox.seccomp import security_options
-from evalx.sandbox.slots import CpuSlots
+from evalx.sandbox.slots import CpuSlots, Grant
+from evalx.sandbox.underway import OnResult, Underway
 from evalx.settings import Settings
 from evalx.stages import mark
-
-#: Called for each run as it ends; returns the index from which on runs are pointless, or None to go on.
-OnResult = Callable[[RunResult], int | None]
 
 #: Resident bytes that a language runtime may need beyond a submission's memory limit (JVM: metaspace, code cache,
 #: stacks).
@@ -61,6 +59,7 @@ def container_spec(
         pids=settings.cpu_slots * (settings.max_processes + RUNTIME_PROCESSES) + RUNTIME_PROCESSES,
         work_bytes=settings.sandbox_work_bytes,
         work_inodes=WORK_INODES,
+        cpu_shares=settings.sandbox_cpu_shares,
         runtime=settings.container_runtime,
         security_options=security_options(settings.seccomp),
         interpreter=interpreter if settings.warm_interpreters else None,
@@ -189,11 +188,13 @@ class SandboxRuntime:
         name, ids = self._specs[image].image, self._names.of(job)
         mark("dedupe")
         await self._pool.usable(name)
-        async with self._slots.take(want, rank) as slots, self._pool.acquire(name, ids) as container:
+        # Who gives up a slot keeps his container, so it is asked for only where there is another one to run in.
+        lent = self._slots.take(want, rank, borrows=self._pool.has_idle(name))
+        async with lent as grant, self._pool.acquire(name, ids) as container:
             mark("acquire")
-            mode = self._allowed(job.mode)
+            slots, mode = grant.numbers, self._allowed(job.mode)
             job = msgspec.structs.replace(job, parallel=len(slots), cpu=slots[0] + 1, mode=mode)
-            return await _run(container, job, ids, on_result)
+            return await _run(container, job, ids, grant, on_result)
 
     def _allowed(self, mode: Mode) -> Mode:
         switches = {
@@ -203,14 +204,9 @@ class SandboxRuntime:
         return mode if switches.get(mode, True) else Mode.EXEC
 
 
-async def _run(container: Container, job: Job, ids: tuple[int, ...], on_result: OnResult) -> Collected:
-    cancels: list[asyncio.Task[None]] = []
-
-    def forward(run: RunResult) -> None:
-        if (from_index := on_result(run)) is not None:
-            cancels.append(asyncio.create_task(container.cancel(from_index)))
-
+async def _run(container: Container, job: Job, ids: tuple[int, ...], grant: Grant, on_result: OnResult) -> Collected:
+    underway = Underway(container, grant, on_result)
     try:
-        return await container.execute(job, forward, ids)
+        return await container.execute(job, underway.result, ids, underway if len(job.inputs) > 1 else None)
     finally:
-        await asyncio.gather(*cancels, return_exceptions=True)
+        await underway.end()

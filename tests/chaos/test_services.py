@@ -177,8 +177,8 @@ async def test_results_cannot_be_written(open_scene: OpenScene):
         await asyncio.sleep(refused_s)
         held = metric(worker, "evalx_lane_waiting")
         grown = resident_bytes(worker) - before
-        # The broker says yes to a new setting before each partition heeds it, so a few results may still be taken. Of each
-        # sample, also of those from now, `verify` knows whether all that was committed had its result by then.
+        # The broker says yes to a new setting before each partition heeds it, so a few results may still be taken. Of
+        # each sample, also of those from now, `verify` knows whether all that was committed had its result by then.
         sample = await scene.sampler.fresh()
         written = sum(end for place, end in sample.ends.items() if place.topic == f"{scene.topics.prefix}.results")
         await configure(scene, "results", max_message_bytes=16 << 20)

@@ -13,7 +13,7 @@ from evalx.errors import SandboxFaultError
 from evalx.sandbox import kept
 from evalx.sandbox.container import Container, ContainerSpec
 from evalx.sandbox.kept import Held, Names
-from evalx.sandbox.protocol import Bounds, File, Job, Reply, Request
+from evalx.sandbox.protocol import Bounds, Feature, File, Job, Reply, Request
 from evalx.sandbox.shelf import Idle, Shelf
 
 BOUNDS = Bounds(cpu_time_ms=1, wall_time_ms=1, memory_bytes=1, output_bytes=1, file_bytes=2, processes=1)
@@ -112,7 +112,7 @@ def placed(data: bytes) -> list[int]:
 def container(*answers: bytes, keeps: bool = True) -> tuple[Container, _Stream]:
     stream = _Stream(answers)
     made = Container(SPEC, type("Handle", (), {"id": "0" * 64}), stream)
-    made._keeps = keeps
+    made._features = Feature.KEPT_FILES if keeps else Feature(0)
     return made, stream
 
 

@@ -113,6 +113,36 @@ async def test_no_lane_with_work_waits_longer_than_ten_grants(steps: list[str], 
         assert max(waited.values()) < GRANTS_PER_TURN
 
 
+async def test_a_place_of_higher_lanes_takes_nothing_of_lower_ones():
+    lanes, _ = make()
+    for partition in ("l0", "n0", "l1"):
+        lanes.put(Item(partition))
+    high = asyncio.create_task(lanes.take("high"))
+    assert (await lanes.take("normal")).partition == "n0"
+    assert not high.done()
+    assert (await lanes.take()).partition == "l0"
+    lanes.put(Item("h0"))
+    assert (await high).partition == "h0"
+
+
+async def test_grants_of_higher_lanes_places_cost_the_lower_ones_no_turn():
+    lanes, _ = make()
+    lanes.put(Item("l0"))
+    for number in range(2 * GRANTS_PER_TURN):
+        lanes.put(Item("h0", number))
+    for _ in range(GRANTS_PER_TURN):
+        assert (await lanes.take("high")).partition == "h0"
+    grants = [(await lanes.take()).partition for _ in range(GRANTS_PER_TURN)]
+    assert grants.count("l0") == 1
+
+
+def test_each_lane_but_the_lowest_has_places_of_its_own():
+    assert make()[0].reserved(2) == ["high", "high", "normal", "normal"]
+    names = ("high", "low")
+    turns = Lanes[Item](names, LANE_OF.__getitem__, FakeFlow(), max_count=9, max_bytes=9, priorities=False)
+    assert turns.reserved(2) == []
+
+
 async def test_a_dropped_lane_saves_up_no_grants():
     lanes, _ = make()
     for number in range(30):

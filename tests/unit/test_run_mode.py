@@ -60,6 +60,9 @@ async def test_runs_are_counted_by_how_they_started(flags: ResultFlag, label: st
 
 
 class _Pool:
+    def has_idle(self, _image: str) -> bool:
+        return True
+
     async def usable(self, _image: str) -> None:
         pass
 
@@ -75,7 +78,7 @@ class _Pool:
 async def test_the_setting_turns_it_off(monkeypatch: pytest.MonkeyPatch, setting: str, mode: Mode, on: bool):
     seen: list[Job] = []
 
-    async def run(_container: Any, job: Job, _ids: tuple[int, ...], _on_result: Any) -> Collected:
+    async def run(_container: Any, job: Job, _ids: tuple[int, ...], *_others: Any) -> Collected:
         seen.append(job)
         return Collected((), None)
 

@@ -176,8 +176,10 @@ void job_handle(struct runner *r, const struct event *event) {
             cancel(r, event->index);
         break;
     case EV_PARALLEL:
-        if (current)
+        if (current) {
             r->job->parallel = event->parallel;
+            r->job->owes_running = true;
+        }
         break;
     case EV_WARM: warm_start(r, event); break;
     case EV_BAD: fatal(r, "%s", event->bad);
@@ -205,6 +207,18 @@ static void start_runs(struct runner *r) {
     }
 }
 
+static void answer_parallel(struct runner *r) {
+    struct job *job = r->job;
+    if (!job->owes_running || job->active_count > job->parallel)
+        return;
+    job->owes_running = false;
+    uint8_t head[4 + 2], *at = head;
+    at = put_u32(at, job->spec.id);
+    put_u16(at, (uint16_t)job->active_count);
+    const struct out_part none = {-1, 0};
+    outq_push(&r->out, FRAME_RUNNING, head, sizeof head, none, none);
+}
+
 static void send_done(struct runner *r) {
     uint8_t head[4 + 1 + sizeof r->dirty], *at = head;
     size_t size = strlen(r->dirty);
@@ -230,6 +244,7 @@ void job_advance(struct runner *r) {
     if (r->job == NULL)
         return;
     start_runs(r);
+    answer_parallel(r);
     if (r->job->unanswered == 0 && r->job->inputs_left == 0 && r->job->files_left == 0)
         end(r);
 }

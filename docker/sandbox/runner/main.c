@@ -231,7 +231,8 @@ static void prepare(struct runner *r) {
     r->last_heard_ns = now_ns();
     procs_resync(r);
     uint8_t hello[8], *at = put_u32(hello, PROTOCOL_VERSION);
-    put_u32(at, (r->can_serve ? FEATURE_FORK_SERVER : 0) | (warm_available() ? FEATURE_WARM_INTERPRETER : 0) | FEATURE_KEPT_FILES);
+    put_u32(at, (r->can_serve ? FEATURE_FORK_SERVER : 0) | (warm_available() ? FEATURE_WARM_INTERPRETER : 0) | FEATURE_KEPT_FILES |
+                   FEATURE_ANSWERS_PARALLEL);
     outq_push(&r->out, FRAME_HELLO, hello, sizeof hello, (struct out_part){-1, 0}, (struct out_part){-1, 0});
 }
 

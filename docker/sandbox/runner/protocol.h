@@ -45,7 +45,7 @@
  * 0x04 CANCEL    u32 job_id, u32 from_index: runs with index >= from_index are not started, running ones are killed; both are
  *                answered with CANCELLED and empty output. Ignored for another job (it crossed a DONE).
  * 0x05 PING      empty; answered with PONG.
- * 0x06 PARALLEL  u32 job_id, u16 parallel: new bound; running runs go on. Ignored for another job.
+ * 0x06 PARALLEL  u32 job_id, u16 parallel: new bound; running runs go on, and RUNNING follows. Ignored for another job.
  * 0x07 WARM      u16 argc, argc x str16, u16 envc, envc x str16, as in JOB, argv[1] being the program's source, which is not there
  *                yet: starts the container's warm interpreter. At most once, between jobs; a PING behind it is answered when the
  *                interpreter is ready. If it cannot be started, jobs of mode 2 are served as mode 0.
@@ -54,7 +54,7 @@
  * Runner -> worker
  * ----------------
  * 0x81 HELLO     u32 version (1), u32 features (bit 0: a fork server is installed, bit 1: a warm interpreter
- *                is, bit 2: KEEP and KEPT are known). First frame, sent at start.
+ *                is, bit 2: KEEP and KEPT are known, bit 3: PARALLEL is answered). First frame, sent at start.
  * 0x82 RESULT    u32 index
  *                u8  outcome     enum outcome below. CANCELLED and INTERNAL stand above all, then
  *                                OUTPUT > MEMORY > CPU > WALL > SIGNALED / EXITED
@@ -71,6 +71,8 @@
  * 0x87 COLLECT_FAILED  text: something asked for is missing, not a regular file with one link, too deep, too many or too large.
  *                No COLLECTED is sent then.
  * 0x88 NEEDED    u64 id of a KEPT: nothing is kept under it, and the job waits for it.
+ * 0x89 RUNNING   u32 job_id, u16 runs under way: as soon as they are no more than the bound of the last PARALLEL. Not sent when the
+ *                job ends first.
  * 0x84 DONE      u32 job_id, u8 clean, text. clean 1: reset done and verified, the container may take the next job. clean 0: it
  *                must be destroyed; text says why.
  * 0x85 PONG      empty.
@@ -85,6 +87,7 @@
 #define FEATURE_FORK_SERVER 1u
 #define FEATURE_WARM_INTERPRETER 2u
 #define FEATURE_KEPT_FILES 4u
+#define FEATURE_ANSWERS_PARALLEL 8u
 
 #define MAX_FRAME_BYTES (64u << 20)
 /* Two streams and the head of a RESULT must fit into one frame. */
@@ -118,6 +121,7 @@ enum frame_type {
     FRAME_FATAL = 0x86,
     FRAME_COLLECT_FAILED = 0x87,
     FRAME_NEEDED = 0x88,
+    FRAME_RUNNING = 0x89,
 };
 
 enum job_mode { MODE_EXEC = 0, MODE_FORK_SERVER = 1, MODE_WARM_INTERPRETER = 2 };

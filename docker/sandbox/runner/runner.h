@@ -108,6 +108,7 @@ struct job {
     unsigned active_count, files_left, inputs_left, unanswered;
     uint32_t first_unstarted;
     uint16_t parallel;
+    bool owes_running; /* PARALLEL is to be answered */
     /* unseen.c: memory of the container when the job began; CPU time of ended runs; the container's and the runs' when the count
      * began; what was missing at the last look. */
     uint64_t held_bytes, ended_ns, container_ns, billed_ns, missing_ns;

@@ -32,7 +32,7 @@ TRIVIAL = f"/opt/evalx/programs/trivial{SUFFIX}"
 
 EXITED, SIGNALED, CPU, WALL, MEMORY, OUTPUT, CANCELLED, INTERNAL = range(8)
 JOB, FILE, INPUT, CANCEL, PING, PARALLEL, WARM, KEEP, KEPT = range(1, 10)
-HELLO, RESULT, COLLECTED, DONE, PONG, FATAL, COLLECT_FAILED, NEEDED = range(0x81, 0x89)
+HELLO, RESULT, COLLECTED, DONE, PONG, FATAL, COLLECT_FAILED, NEEDED, RUNNING = range(0x81, 0x8A)
 MIB = 1 << 20
 
 # The kernel counts RLIMIT_NPROC per uid over the whole machine: no two runners may share uids.
@@ -184,7 +184,7 @@ class Sandbox:
         assert self.process.stdout is not None
         self.stdin, self.stdout = self.process.stdin, self.process.stdout
         kind, payload = self.read()
-        features = 1 | 4 | (2 if warm else 0)
+        features = 1 | 4 | 8 | (2 if warm else 0)
         assert (kind, payload) == (HELLO, struct.pack("<II", 1, features)), (kind, payload)
 
     def __enter__(self) -> Sandbox:

@@ -12,12 +12,15 @@ from harness import (
     CANCEL,
     CANCELLED,
     CPU,
+    DONE,
     EXITED,
     INPUT,
     MIB,
     OUTPUT,
     PARALLEL,
     PROBE,
+    RESULT,
+    RUNNING,
     WALL,
     Job,
     Report,
@@ -176,6 +179,24 @@ class Processes(unittest.TestCase):
         self.sandbox.send(frame(PARALLEL, struct.pack("<IH", 1, 4)))
         self.assertEqual(len(self.sandbox.finish().results), 4)
         self.assertLess(time.monotonic() - start, 0.6)
+
+    def test_a_new_bound_is_answered_when_it_is_kept(self) -> None:
+        self.sandbox.send(Job([PROBE, "sleep", "200"], inputs=[b""] * 4, parallel=2).frames())
+        time.sleep(0.1)
+        self.sandbox.send(frame(PARALLEL, struct.pack("<IH", 1, 0)))
+        ended = [self.sandbox.read()[0] for _ in range(3)]
+        self.assertEqual(sorted(ended[:2]) + ended[2:], [RESULT, RESULT, RUNNING])
+        with self.assertRaises(TimeoutError):
+            self.sandbox.read(0.4)
+        self.sandbox.send(frame(PARALLEL, struct.pack("<IH", 1, 1)))
+        report = self.sandbox.finish()
+        self.assertEqual(report.order, [RUNNING, RESULT, RESULT, DONE])
+        self.assertTrue(report.clean, report.why)
+
+    def test_a_bound_for_another_job_is_not_answered(self) -> None:
+        self.sandbox.send(Job([PROBE, "sleep", "100"], inputs=[b""] * 2, parallel=1).frames())
+        self.sandbox.send(frame(PARALLEL, struct.pack("<IH", 2, 0)))
+        self.assertEqual(self.sandbox.finish().order, [RESULT, RESULT, DONE])
 
     def test_slow_reader_does_not_delay_limits(self) -> None:
         job = Job([PROBE, "patient-flood", "1"], inputs=[b""] * 8, parallel=2, output=2 * MIB)

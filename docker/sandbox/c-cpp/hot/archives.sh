@@ -5,9 +5,9 @@
 # fault, and the linker lays members out in the order of their archive, so that the few that short programs use lie all over the
 # megabyte. Linked from these archives first they lie together. A program gets the very same members either way.
 #
-# The lists have the members whose code a dozen ordinary programs ran through after the fork, found by stepping through them, the
-# most used first, with their variants for other processors last. What a version of the library lacks is left out: it costs
-# nothing but time.
+# The lists have the members whose code a dozen ordinary programs ran through, found by stepping through them: those after the fork,
+# the most used first; those only before it, where a program starts, but for those with much data; their variants for other
+# processors. What a version of the library lacks is left out: it costs nothing but time.
 set -eu
 for list in "$(dirname "$0")"/*.members; do
     library=$(basename "$list" .members)

@@ -45,6 +45,11 @@ stage() {
             # The interpreter's side of what the runner says to it.
             cp -r "$ROOT/docker/sandbox/python/." "$ROOT/docker/sandbox/runner/warmserver.h" "$dir/"
             ;;
+        sandbox-java[0-9]*)
+            cp -r "$ROOT/docker/sandbox/${1#sandbox-}/." "$ROOT/docker/sandbox/java/warm" \
+                "$ROOT/docker/sandbox/runner/warmserver.h" "$dir/" &&
+                cp "$ROOT/docker/sandbox/python/warm/fork.c" "$dir/warm/"
+            ;;
         sandbox-*) cp -r "$ROOT/docker/sandbox/${1#sandbox-}/." "$dir/" ;;
         worker)
             cp -r "$ROOT/docker/worker/." "$ROOT/pyproject.toml" "$ROOT/requirements.lock" "$ROOT/README.md" \

@@ -174,8 +174,14 @@ class Registry:
 
     @property
     def interpreters(self) -> Mapping[str, RunStep]:
-        """What to start once in each container, by image, for languages whose tests are forked from it."""
-        return {language.image: language.run for language in self.languages if language.run.mode == "warm"}
+        """What to start once in each container, by image, for languages whose tests are forked from it.
+
+        The command is that of the default memory limit. Where the limit is part of the command, tests with another
+        one are started one by one.
+        """
+        return {
+            language.image: _at_default_memory(language) for language in self.languages if language.run.mode == "warm"
+        }
 
     def versions(self, name: str) -> tuple[str, ...]:
         """The versions of a language, in order."""
@@ -243,6 +249,10 @@ class Registry:
                 if taken != language.name or (attribute == "aliases" and word in self._by_name):
                     raise ConfigurationError(f"{word!r} of {language.name} {language.version} is taken already")
         return found
+
+
+def _at_default_memory(language: Language) -> RunStep:
+    return msgspec.structs.replace(language.run, argv=language.run_argv(Limits().memory_bytes))
 
 
 def _default(versions: Mapping[str, Language]) -> Language:

@@ -6,13 +6,12 @@ import os
 import re
 import secrets
 import signal
-import subprocess
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
 import pytest_asyncio
+import warm_scene
 from warm_programs import PROGRAMS, Program
 
 from evalx.languages import Language, Registry
@@ -186,42 +185,19 @@ async def test_what_programs_leave_is_killed_and_the_interpreter_stays(sandbox: 
 
 def host_pids(runtime: SandboxRuntime) -> tuple[int, int]:
     """The runner's and the interpreter's pid of the only container, as the host sees them."""
-    assert runtime._pool is not None
-    (entry,) = runtime._pool._shelves[runtime._specs[PYTHON.image].image].idle
-    shown = subprocess.run(
-        ["docker", "inspect", "--format", "{{.State.Pid}}", entry.container.id],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    runner = int(shown.stdout)
-    (interpreter,) = Path(f"/proc/{runner}/task/{runner}/children").read_text().split()
-    return runner, int(interpreter)
-
-
-def descriptors_of(pid: int) -> set[str]:
-    return {entry.name for entry in Path(f"/proc/{pid}/fd").iterdir()}
-
-
-def memory_of(pid: int) -> Iterator[bytes]:
-    with Path(f"/proc/{pid}/mem").open("rb") as memory:
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-            start, end = (int(part, 16) for part in line.split()[0].split("-"))
-            if line.split()[1].startswith("r") and "[v" not in line:
-                memory.seek(start)
-                yield memory.read(end - start)
+    return warm_scene.host_pids(runtime, runtime._specs[PYTHON.image].image)
 
 
 async def test_the_interpreter_has_seen_nothing_of_a_batch(sandbox: SandboxRuntime):
     """Neither source nor input nor output is in its memory, and no descriptor of a test is open in it."""
     mark = "remember" + secrets.token_hex(8)
     program = Program(f"{mark} = '{mark}' * 3\nprint(input(), {mark})\n", stdin=mark.encode())
-    before = descriptors_of(host_pids(sandbox)[1])
+    before = warm_scene.names(host_pids(sandbox)[1], "fd")
     for result in await run(sandbox, job(program, Mode.WARM_INTERPRETER, 5)):
         assert (is_warm(result), mark.encode() in result.stdout) == (True, True)
     _, interpreter = host_pids(sandbox)
-    assert not any(mark.encode() in piece for piece in memory_of(interpreter))
-    assert descriptors_of(interpreter) == before == {"0", "1", "2", "3"}
+    assert not any(mark.encode() in piece for piece in warm_scene.memory_of(interpreter))
+    assert warm_scene.names(interpreter, "fd") == before == {"0", "1", "2", "3"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])

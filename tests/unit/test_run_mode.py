@@ -11,7 +11,7 @@ import pytest
 
 from evalx.engine import Engine
 from evalx.languages import Registry
-from evalx.messages import Submission, decode_submission
+from evalx.messages import Limits, Submission, decode_submission
 from evalx.metrics import REGISTRY as METRICS
 from evalx.sandbox import runtime as runtime_module
 from evalx.sandbox.container import Collected
@@ -36,7 +36,8 @@ def make(language: str, tests: int) -> Submission:
         ("cpp", 1, Mode.EXEC),
         ("python", 1, Mode.WARM_INTERPRETER),
         ("python", 2, Mode.WARM_INTERPRETER),
-        ("java", 2, Mode.EXEC),
+        ("java", 2, Mode.WARM_INTERPRETER),
+        ("javascript", 2, Mode.EXEC),
     ],
 )
 async def test_programs_are_started_as_their_language_says(language: str, tests: int, mode: Mode):
@@ -96,6 +97,12 @@ async def test_the_setting_turns_it_off(monkeypatch: pytest.MonkeyPatch, setting
 @pytest.mark.parametrize("on", [True, False])
 def test_only_containers_of_warm_languages_start_an_interpreter(on: bool):
     settings = Settings.load(warm_interpreters=on)
-    assert set(REGISTRY.interpreters) == {"sandbox-python"}
+    assert set(REGISTRY.interpreters) == {"sandbox-python", "sandbox-java21", "sandbox-java25"}
     spec = runtime_module.container_spec(settings, "x", {}, REGISTRY.interpreters["sandbox-python"])
     assert (spec.interpreter == REGISTRY.resolve("python").run) is on
+
+
+def test_a_warm_virtual_machine_has_the_heap_of_the_default_memory_limit():
+    argv = REGISTRY.interpreters["sandbox-java21"].argv
+    assert argv == REGISTRY.resolve("java", "21").run_argv(Limits().memory_bytes)
+    assert "-Xmx256m" in argv

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define WARM_LIBRARY "/opt/evalx/warm-python.so"
+#define WARM_LIBRARY "/opt/evalx/warm.so"
 /* The last string of the environment; the interpreter takes it out before it reads its environment. */
 #define WARM_PRELOAD "LD_PRELOAD=" WARM_LIBRARY
 /* The number of the control socket (SOCK_SEQPACKET) in the interpreter. Tests do not get it. */

@@ -15,7 +15,7 @@ mount --bind /dev/null dev/null
 ln -s /proc/self/fd/1 dev/stdout
 mount --bind "$runner" opt/evalx/runner
 mount --bind "$programs/forkserver.so" opt/evalx/forkserver.so
-if [ -n "${WARM:-}" ]; then touch opt/evalx/warm-python.so; fi
+if [ -n "${WARM:-}" ]; then touch opt/evalx/warm.so; fi
 mkdir opt/evalx/programs && mount --bind "$programs" opt/evalx/programs
 mount -t proc proc proc
 mount -t mqueue mqueue dev/mqueue

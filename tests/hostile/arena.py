@@ -95,7 +95,7 @@ class Arena:
         """An arena with containers of its own, removed at the end; ``changes`` are settings."""
         registry = Registry.load()
         settings = Settings.load(**{"cpu_slots": SLOTS, "container_cap": 8, **changes})
-        runtime = SandboxRuntime(settings, registry.images)
+        runtime = SandboxRuntime(settings, registry.images, registry.interpreters)
         await runtime.start(owner=f"hostile-{os.getpid()}", warm=["sandbox-c-cpp", "sandbox-c-cpp"])
         try:
             arena = cls(runtime)
@@ -162,6 +162,8 @@ class Arena:
             limits: fields of ``Limits`` that differ from ``LIMITS``.
         """
         language, source = self._source(program)
+        # A container that is being made has a task and a stream of the worker: they would be gone afterwards.
+        await self._settle_pool()
         before = self._worker_state()
         async with self._victims():
             batch = await self.judge(source, language, stdins, msgspec.structs.replace(LIMITS, **limits))
@@ -254,10 +256,13 @@ class Arena:
 
     async def _check_worker(self, before: tuple[object, ...]) -> None:
         await _eventually(lambda: self._worker_state() == before, "something of the worker did not come back")
+        await self._settle_pool()
+        # Nine of ours for the loop and the daemon, one for each attached container, some for pytest.
+        assert _descriptors() < 64 + self._pool.size, "the worker's descriptors grow"
+
+    async def _settle_pool(self) -> None:
         pool = self._pool
         await _eventually(lambda: pool.size == pool.state.idle, f"the pool lost count: {pool.size}, {pool.state}")
-        # Nine of ours for the loop and the daemon, one for each attached container, some for pytest.
-        assert _descriptors() < 64 + pool.size, "the worker's descriptors grow"
 
 
 def _check_verdicts(batch: Batch, expect: type_of_expected | Sequence[type_of_expected]) -> None:

@@ -22,7 +22,8 @@ async def test_nothing_of_an_earlier_batch_is_in_the_interpreter(arena: Arena) -
     """Neither what it has spoilt nor its source, inputs and objects: the next one searches all of its memory."""
     secret = f"s3cr3t-{secrets.token_hex(16)}"
     first = await arena.attack(_earlier(secret), stdins=[f"leave {secret}"] * 3, expect=OK, container="reset", **ROOM)
-    assert [test.stdout for test in first.tests] == ["alone, left\n"] * 3
+    # Nobody is "alone": the interpreter is there, and a signal to all says nothing of those that it must not reach.
+    assert [test.stdout for test in first.tests] == ["left\n"] * 3
     second = await arena.attack(_earlier("nothing"), stdins=["look"] * 3, expect=OK, container="reset", **ROOM)
     assert second.containers[-1] is first.containers[-1]
     assert [test.stdout for test in second.tests] == ["end\n"] * 3

@@ -48,6 +48,7 @@ static const char *fixed_size(uint8_t type, uint32_t left, size_t *size, bool *e
     case FRAME_INPUT: *size = 4; *exact = false; return NULL;
     case FRAME_CANCEL: *size = 8; return NULL;
     case FRAME_PING: *size = 0; return NULL;
+    case FRAME_MOVE: *size = MOVE_TOKEN_BYTES; return NULL;
     case FRAME_PARALLEL: *size = 6; return NULL;
     default: return "unknown frame type";
     }
@@ -133,6 +134,7 @@ static struct event finish_fixed(struct parser *parser) {
     switch (parser->type) {
     case FRAME_JOB: event = (struct event){.kind = EV_JOB, .data = parser->fixed, .size = parser->have}; break;
     case FRAME_WARM: event = (struct event){.kind = EV_WARM, .data = parser->fixed, .size = parser->have}; break;
+    case FRAME_MOVE: event = (struct event){.kind = EV_MOVE, .data = parser->fixed, .size = parser->have}; break;
     case FRAME_PING: event.kind = EV_PING; break;
     case FRAME_CANCEL: event.kind = EV_CANCEL; event.job_id = get_u32(&reader); event.index = get_u32(&reader); break;
     default: event.kind = EV_PARALLEL; event.job_id = get_u32(&reader); event.parallel = get_u16(&reader); break;

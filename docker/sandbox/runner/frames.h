@@ -14,7 +14,7 @@
 
 #include "protocol.h"
 
-enum event_kind { EV_NONE, EV_JOB, EV_FILE, EV_INPUT, EV_DATA, EV_CANCEL, EV_PING, EV_PARALLEL, EV_WARM, EV_KEEP, EV_KEPT, EV_BAD };
+enum event_kind { EV_NONE, EV_JOB, EV_FILE, EV_INPUT, EV_DATA, EV_CANCEL, EV_PING, EV_PARALLEL, EV_WARM, EV_KEEP, EV_KEPT, EV_MOVE, EV_BAD };
 
 struct event {
     enum event_kind kind;
@@ -25,7 +25,7 @@ struct event {
     uint64_t id;         /* KEEP, KEPT */
     uint64_t content;    /* KEEP: bytes that will follow as DATA */
     const char *name;    /* FILE, KEEP, KEPT: checked, NUL-terminated, valid until the next call */
-    const uint8_t *data; /* JOB, WARM: payload for job_decode(), command_decode(); DATA: a piece of content */
+    const uint8_t *data; /* JOB, WARM: payload for job_decode(), command_decode(); MOVE: the token; DATA: a piece of content */
     size_t size;         /* of `data` */
     bool last;           /* DATA: the content ends here; comes for empty content too */
     const char *bad;     /* BAD: what is wrong */

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "bytes.h"
+#include "move.h"
 #include "procs.h"
 #include "served.h"
 #include "unseen.h"
@@ -182,6 +183,7 @@ void job_handle(struct runner *r, const struct event *event) {
         }
         break;
     case EV_WARM: warm_start(r, event); break;
+    case EV_MOVE: move(r, event); break;
     case EV_BAD: fatal(r, "%s", event->bad);
     case EV_NONE: break;
     }

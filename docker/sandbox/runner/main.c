@@ -14,6 +14,7 @@
  *   warm.c     runs by a warm interpreter      unseen.c   what processes do not show
  *   collect.c  copy-out of artifacts           reset.c    clean and verify
  *   captures.c what runs write                 outq.c     frames on their way out
+ *   move.c     from stdin and stdout to a socket
  *
  * Trust. The worker is trusted but may be broken: its frames are checked, and nonsense ends the runner. Programs are hostile.
  * They run under a uid of their own that is never used again, so nothing that survives a run owns anything of a later one.
@@ -25,13 +26,12 @@
  * Small on purpose. A child's ru_maxrss starts from the resident size of the process that forked it, so all content stays in
  * files (memfd) and no buffer grows with it.
  *
- * If the worker goes away (stdin ends) or is silent for too long (dead-man timer), the runner ends, and with PID 1 the
+ * If the worker goes away (stdin or the socket ends) or is silent for too long (dead-man timer), the runner ends, and with PID 1 the
  * kernel ends everything else in the container.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -56,14 +56,12 @@
 
 /* One pipe buffer. Larger reads would not bring more, and would only grow the runner. */
 #define READ_BYTES (64u << 10)
-/* How long a FATAL may take to reach a reader that is busy. */
-#define FATAL_FLUSH_NS SECOND
 /* Epoll waits at most this long: the clock of the dead-man timer. */
 #define IDLE_NS (10 * SECOND)
 
 /*
- * Results of tests that end close together leave in one write: each write wakes five processes on its way to the worker, which
- * together use as much CPU as a quarter of a short test. So long may a result wait while other tests of its job still run (and to
+ * Results of tests that end close together leave in one write: each write wakes the worker, and over Docker's stream four processes
+ * on its way there, which together use as much CPU as a quarter of a short test. So long may a result wait while other tests of its job still run (and to
  * the next millisecond of epoll: 6 ms at most; the last one of a job never waits), and so much may gather.
  */
 #define GATHER_NS (5 * MS)
@@ -91,8 +89,7 @@ void fatal(struct runner *r, const char *format, ...) {
     /* Before the report: a reader that does not read must not keep hostile processes alive. */
     kill(-1, SIGKILL);
     outq_push_text(&r->out, FRAME_FATAL, text);
-    for (uint64_t end = now_ns() + FATAL_FLUSH_NS; outq_pump(&r->out) && !outq_is_empty(&r->out) && now_ns() < end;)
-        poll(&(struct pollfd){STDOUT_FILENO, POLLOUT, 0}, 1, 100);
+    outq_flush(&r->out);
     leave(EXIT_FATAL);
 }
 
@@ -232,7 +229,7 @@ static void prepare(struct runner *r) {
     procs_resync(r);
     uint8_t hello[8], *at = put_u32(hello, PROTOCOL_VERSION);
     put_u32(at, (r->can_serve ? FEATURE_FORK_SERVER : 0) | (warm_available() ? FEATURE_WARM_INTERPRETER : 0) | FEATURE_KEPT_FILES |
-                   FEATURE_ANSWERS_PARALLEL);
+                    FEATURE_ANSWERS_PARALLEL | FEATURE_MOVE);
     outq_push(&r->out, FRAME_HELLO, hello, sizeof hello, (struct out_part){-1, 0}, (struct out_part){-1, 0});
 }
 
@@ -262,10 +259,10 @@ static void take_signals(struct runner *r, int fd) {
     reap(r);
 }
 
-static void add(int epoll, int fd, uint32_t events) {
+static void add(struct runner *r, int fd, uint32_t events) {
     struct epoll_event event = {.events = events, .data.fd = fd};
-    if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0)
-        fatal(&runner, "epoll: %s", strerror(errno));
+    if (epoll_ctl(r->epoll, EPOLL_CTL_ADD, fd, &event) < 0)
+        fatal(r, "epoll: %s", strerror(errno));
 }
 
 /*
@@ -284,13 +281,13 @@ static int timeout_ms(const struct runner *r) {
 }
 
 /* Stdout is watched only while something waits for it: it is writable nearly always. */
-static void want_stdout(bool want, int epoll) {
+static void want_stdout(const struct runner *r, bool want) {
     static bool wanted;
     if (want == wanted)
         return;
     wanted = want;
     struct epoll_event event = {.events = want ? EPOLLOUT : 0, .data.fd = STDOUT_FILENO};
-    epoll_ctl(epoll, EPOLL_CTL_MOD, STDOUT_FILENO, &event);
+    epoll_ctl(r->epoll, EPOLL_CTL_MOD, STDOUT_FILENO, &event);
 }
 
 static bool gather(struct runner *r) {
@@ -302,20 +299,20 @@ static bool gather(struct runner *r) {
     return now < r->gathering_ns + GATHER_NS;
 }
 
-static void send(struct runner *r, int epoll) {
+static void send_queued(struct runner *r) {
     if (gather(r)) {
-        want_stdout(false, epoll);
+        want_stdout(r, false);
         return;
     }
     r->gathering_ns = 0;
     if (!outq_pump(&r->out))
         leave(EXIT_STDOUT_CLOSED);
-    want_stdout(!outq_is_empty(&r->out), epoll);
+    want_stdout(r, !outq_is_empty(&r->out));
 }
 
-static void turn(struct runner *r, int epoll, int signals) {
+static void turn(struct runner *r, int signals) {
     struct epoll_event events[3];
-    int n = epoll_wait(epoll, events, 3, timeout_ms(r));
+    int n = epoll_wait(r->epoll, events, 3, timeout_ms(r));
     served_hear(r);
     for (int i = 0; i < n; i++) {
         if (events[i].data.fd == signals)
@@ -330,19 +327,20 @@ static void turn(struct runner *r, int epoll, int signals) {
     if (now - r->last_heard_ns > r->dead_man_ns && now > r->last_heard_ns)
         leave(EXIT_DEAD_MAN);
     job_advance(r);
-    send(r, epoll);
+    send_queued(r);
 }
 
 int main(int argc, char **argv) {
     take_options(&runner, argc, argv);
     prepare(&runner);
-    int signals = open_signals(), epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (signals < 0 || epoll < 0)
+    int signals = open_signals();
+    runner.epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (signals < 0 || runner.epoll < 0)
         fatal(&runner, "no descriptors: %s", strerror(errno));
-    add(epoll, signals, EPOLLIN);
-    add(epoll, STDIN_FILENO, EPOLLIN);
-    add(epoll, STDOUT_FILENO, 0);
-    send(&runner, epoll); /* HELLO */
+    add(&runner, signals, EPOLLIN);
+    add(&runner, STDIN_FILENO, EPOLLIN);
+    add(&runner, STDOUT_FILENO, 0);
+    send_queued(&runner); /* HELLO */
     for (;;)
-        turn(&runner, epoll, signals);
+        turn(&runner, signals);
 }

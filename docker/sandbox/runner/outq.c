@@ -1,11 +1,16 @@
 #include "outq.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "bytes.h"
+#include "runner.h"
+
+/* How long the last frame over a stream may take to reach a reader that is busy. */
+#define FLUSH_NS SECOND
 
 enum { FRAME_HEAD_BYTES = 5, PARTS = 2 };
 
@@ -117,6 +122,12 @@ bool outq_pump(struct outq *q) {
         }
     }
     return false;
+}
+
+bool outq_flush(struct outq *q) {
+    for (uint64_t end = now_ns() + FLUSH_NS; outq_pump(q) && !outq_is_empty(q) && now_ns() < end;)
+        poll(&(struct pollfd){STDOUT_FILENO, POLLOUT, 0}, 1, 100);
+    return outq_is_empty(q);
 }
 
 bool outq_is_empty(const struct outq *q) { return q->queued == 0; }

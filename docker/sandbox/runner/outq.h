@@ -32,6 +32,8 @@ void outq_push_text(struct outq *q, uint8_t type, const char *text);
 
 /* Writes what stdout takes. False: the reader is gone or the queue is broken. */
 bool outq_pump(struct outq *q);
+/* Writes all of it, waiting for a reader that is busy, but not for long. False: not all is written. */
+bool outq_flush(struct outq *q);
 bool outq_is_empty(const struct outq *q);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * Protocol of the runner, version 1: worker <-> PID 1 of a sandbox container, over the runner's stdin and stdout.
+ * Protocol of the runner, version 1: worker <-> PID 1 of a sandbox container, over the runner's stdin and stdout or a socket.
  *
  * All numbers are little endian. A frame is
  *
@@ -49,12 +49,14 @@
  * 0x07 WARM      u16 argc, argc x str16, u16 envc, envc x str16, as in JOB, argv[1] being the program's source, which is not there
  *                yet: starts the container's warm interpreter. At most once, between jobs; a PING behind it is answered when the
  *                interpreter is ready. If it cannot be started, jobs of mode 2 are served as mode 0.
+ * 0x0A MOVE      16 bytes, a token: connect to the socket MOVE_PATH, send the token, take the descriptor of another socket that comes
+ *                with one byte, and go on over that. At most once, between jobs, with nothing behind it before the answer.
  * Any byte from the worker resets the dead-man timer.
  *
  * Runner -> worker
  * ----------------
  * 0x81 HELLO     u32 version (1), u32 features (bit 0: a fork server is installed, bit 1: a warm interpreter
- *                is, bit 2: KEEP and KEPT are known, bit 3: PARALLEL is answered). First frame, sent at start.
+ *                is, bit 2: KEEP and KEPT are known, bit 3: PARALLEL is answered, bit 4: MOVE is known). First frame, sent at start.
  * 0x82 RESULT    u32 index
  *                u8  outcome     enum outcome below. CANCELLED and INTERNAL stand above all, then
  *                                OUTPUT > MEMORY > CPU > WALL > SIGNALED / EXITED
@@ -73,12 +75,13 @@
  * 0x88 NEEDED    u64 id of a KEPT: nothing is kept under it, and the job waits for it.
  * 0x89 RUNNING   u32 job_id, u16 runs under way: as soon as they are no more than the bound of the last PARALLEL. Not sent when the
  *                job ends first.
+ * 0x8A MOVED     text: why not, and all stays as it was. Empty: this was the last frame over stdout.
  * 0x84 DONE      u32 job_id, u8 clean, text. clean 1: reset done and verified, the container may take the next job. clean 0: it
  *                must be destroyed; text says why.
  * 0x85 PONG      empty.
  * 0x86 FATAL     text; the runner exits (malformed frames, broken container).
  *
- * Exit codes of the runner: 0 stdin closed or SIGTERM, 1 wrong arguments, 2 after FATAL, 3 dead-man timer, 4 stdout closed.
+ * Exit codes of the runner: 0 stdin or the socket closed, or SIGTERM, 1 wrong arguments, 2 after FATAL, 3 dead-man timer, 4 stdout or the socket closed.
  */
 #ifndef PROTOCOL_H
 #define PROTOCOL_H
@@ -88,6 +91,7 @@
 #define FEATURE_WARM_INTERPRETER 2u
 #define FEATURE_KEPT_FILES 4u
 #define FEATURE_ANSWERS_PARALLEL 8u
+#define FEATURE_MOVE 16u
 
 #define MAX_FRAME_BYTES (64u << 20)
 /* Two streams and the head of a RESULT must fit into one frame. */
@@ -102,6 +106,8 @@
 /* More programs than usually take turns in a container, and room for them: a C++ program has 0.6 to 3 MB. */
 #define KEPT_FILES 24u
 #define KEPT_BYTES (32u << 20)
+#define MOVE_PATH "/run/evalx/worker"
+#define MOVE_TOKEN_BYTES 16u
 
 enum frame_type {
     FRAME_JOB = 0x01,
@@ -113,6 +119,7 @@ enum frame_type {
     FRAME_WARM = 0x07,
     FRAME_KEEP = 0x08,
     FRAME_KEPT = 0x09,
+    FRAME_MOVE = 0x0A,
     FRAME_HELLO = 0x81,
     FRAME_RESULT = 0x82,
     FRAME_COLLECTED = 0x83,
@@ -122,6 +129,7 @@ enum frame_type {
     FRAME_COLLECT_FAILED = 0x87,
     FRAME_NEEDED = 0x88,
     FRAME_RUNNING = 0x89,
+    FRAME_MOVED = 0x8A,
 };
 
 enum job_mode { MODE_EXEC = 0, MODE_FORK_SERVER = 1, MODE_WARM_INTERPRETER = 2 };

@@ -161,6 +161,8 @@ struct runner {
     char dirty[160];    /* why this container must not be used again, "" */
     struct parser parser;
     struct outq out;
+    int epoll;
+    bool moved; /* move.c: descriptors 0 and 1 are a socket of the worker's */
     struct sink sink;
     struct job *job; /* NULL between jobs */
 };

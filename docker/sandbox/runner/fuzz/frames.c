@@ -87,6 +87,7 @@ static void put_small(struct account *account, const struct event *event) {
     switch (event->kind) {
     case EV_CANCEL: put_u32(put_u32(fixed, event->job_id), event->index); put_whole(account, FRAME_CANCEL, fixed, 8); break;
     case EV_PING: put_whole(account, FRAME_PING, fixed, 0); break;
+    case EV_MOVE: put_whole(account, FRAME_MOVE, event->data, event->size); break;
     case EV_PARALLEL:
         put_u16(put_u32(fixed, event->job_id), event->parallel);
         put_whole(account, FRAME_PARALLEL, fixed, 6);

@@ -49,7 +49,12 @@ KEPT = [
     b"".join(protocol.encode_keep(8, File("lib/a.so", b""))),
     protocol.encode_kept((1 << 64) - 1, "lib/b.so"),
 ]
-SMALL = [protocol.encode_ping(), protocol.encode_cancel(7, 1), protocol.encode_parallel(7, 3)]
+SMALL = [
+    protocol.encode_ping(),
+    protocol.encode_cancel(7, 1),
+    protocol.encode_parallel(7, 3),
+    protocol.encode_move(bytes(range(16))),
+]
 MARKED = b"A=b\0LD_PRELOAD=/opt/evalx/forkserver.so\0EVALX_FORK_SERVER=1\0"
 
 

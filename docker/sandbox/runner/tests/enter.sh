@@ -1,5 +1,6 @@
 #!/bin/sh
 # Makes a root like that of a sandbox container and becomes the runner in it. Called in fresh mount, pid and ipc namespaces.
+# SOCKETS in the environment: the folder that becomes /run/evalx, read-only.
 # WARM=yes in the environment: an interpreter is installed, whose library stands in for itself and is empty.
 # usage: enter.sh ROOT RUNNER PROGRAMS CGROUP|- CAPABILITIES UID_BASE UID_COUNT DEAD_MAN
 set -eu
@@ -19,6 +20,7 @@ if [ -n "${WARM:-}" ]; then touch opt/evalx/warm.so; fi
 mkdir opt/evalx/programs && mount --bind "$programs" opt/evalx/programs
 mount -t proc proc proc
 mount -t mqueue mqueue dev/mqueue
+mkdir -p run/evalx && mount --bind "$SOCKETS" run/evalx && mount -o remount,ro,bind run/evalx
 mount -t tmpfs -o mode=755,size=256m box box
 mount -t tmpfs -o mode=755,noexec,size=256m,nr_inodes=100k scratch scratch
 mount -t tmpfs -o mode=1777,size=256m,nr_inodes=100k tmp tmp

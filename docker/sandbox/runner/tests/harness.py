@@ -8,6 +8,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import tempfile
@@ -31,9 +32,10 @@ PROBE = f"/opt/evalx/programs/probe{SUFFIX}"
 TRIVIAL = f"/opt/evalx/programs/trivial{SUFFIX}"
 
 EXITED, SIGNALED, CPU, WALL, MEMORY, OUTPUT, CANCELLED, INTERNAL = range(8)
-JOB, FILE, INPUT, CANCEL, PING, PARALLEL, WARM, KEEP, KEPT = range(1, 10)
-HELLO, RESULT, COLLECTED, DONE, PONG, FATAL, COLLECT_FAILED, NEEDED, RUNNING = range(0x81, 0x8A)
+JOB, FILE, INPUT, CANCEL, PING, PARALLEL, WARM, KEEP, KEPT, MOVE = range(1, 11)
+HELLO, RESULT, COLLECTED, DONE, PONG, FATAL, COLLECT_FAILED, NEEDED, RUNNING, MOVED = range(0x81, 0x8B)
 MIB = 1 << 20
+TOKEN = bytes(range(16))
 
 # The kernel counts RLIMIT_NPROC per uid over the whole machine: no two runners may share uids.
 _uid_bases = itertools.count(200_000 + os.getpid() % 1000 * 100_000, 10_000)
@@ -162,8 +164,11 @@ class Sandbox:
         self.root = Path(tempfile.mkdtemp(prefix="runner-test-"))
         self.uid_base = next(_uid_bases)
         self.buffer = bytearray()
+        #: Bound to /run/evalx, read-only.
+        self.sockets = Path(tempfile.mkdtemp(prefix="runner-sockets-"))
         #: What is sent for a NEEDED.
         self.stock: dict[int, bytes] = {}
+        environment = {"ASAN_OPTIONS": "detect_leaks=1", "WARM": "yes" if warm else "", "SOCKETS": str(self.sockets)}
         enter = [
             HERE / "enter.sh",
             self.root,
@@ -178,13 +183,13 @@ class Sandbox:
         self.process = subprocess.Popen(
             ["unshare", "--mount", "--pid", "--ipc", "--fork", "--kill-child", "--", *map(str, enter)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
-            env={**os.environ, "ASAN_OPTIONS": "detect_leaks=1", "WARM": "yes" if warm else ""},
+            env={**os.environ, **environment},
         )  # fmt: skip
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.stdin, self.stdout = self.process.stdin, self.process.stdout
         kind, payload = self.read()
-        features = 1 | 4 | 8 | (2 if warm else 0)
+        features = 1 | 4 | 8 | 16 | (2 if warm else 0)
         assert (kind, payload) == (HELLO, struct.pack("<II", 1, features)), (kind, payload)
 
     def __enter__(self) -> Sandbox:
@@ -207,7 +212,30 @@ class Sandbox:
         finally:
             self.stdout.close()
             shutil.rmtree(self.root, ignore_errors=True)
+            shutil.rmtree(self.sockets, ignore_errors=True)
         return code
+
+    def listen(self) -> socket.socket:
+        """A socket where the runner looks for one."""
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(self.sockets / "worker"))
+        listener.listen(1)
+        listener.settimeout(10)
+        return listener
+
+    def move(self) -> None:
+        """Goes on over a socket."""
+        with self.listen() as listener:
+            self.send(frame(MOVE, TOKEN))
+            connection, _ = listener.accept()
+            ours, theirs = socket.socketpair()
+            with connection, theirs:
+                assert connection.recv(100) == TOKEN
+                socket.send_fds(connection, [b"x"], [theirs.fileno()])
+        assert self.read() == (MOVED, b"")
+        self.stdin.close()
+        self.stdout.close()
+        self.stdin = self.stdout = os.fdopen(ours.detach(), "rb+", buffering=0)
 
     @property
     def pid(self) -> int:

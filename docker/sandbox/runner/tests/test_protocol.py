@@ -16,10 +16,12 @@ from harness import (
     JOB,
     KEEP,
     KEPT,
+    MOVE,
     PARALLEL,
     PING,
     PONG,
     PROBE,
+    TOKEN,
     Job,
     Sandbox,
     frame,
@@ -100,6 +102,8 @@ MALFORMED = {
     "ping with content": frame(PING, b"x"),
     "short cancel": frame(CANCEL, b"x" * 7),
     "long parallel": frame(PARALLEL, b"x" * 7),
+    "short move": frame(MOVE, b"x" * 15),
+    "move within a job": EMPTY.head() + frame(MOVE, TOKEN),
 }
 
 

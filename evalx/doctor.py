@@ -22,9 +22,11 @@ from evalx.access import redis_hint
 from evalx.agents.topics import TopicAdmin
 from evalx.errors import EvalxError
 from evalx.languages import Registry
+from evalx.sandbox.container import Container
 from evalx.sandbox.daemon import close_docker, open_docker
 from evalx.sandbox.host import MEMORY_BYTES, MEMORY_TRIED, PIDS, PIDS_TRIED, Findings, missing_limits, probe
 from evalx.sandbox.runtime import container_spec
+from evalx.sandbox.sockets import open_sockets
 from evalx.settings import Settings, unknown_variables
 
 Status: TypeAlias = Literal["ok", "warn", "fail"]
@@ -66,15 +68,16 @@ async def _docker(settings: Settings) -> list[Check]:
     try:
         async with asyncio.timeout(SERVICE_TIMEOUT_S):
             info, version = await docker.system.info(), await docker.version()
+            clock = _clock("clock of Docker", _docker_time(info))
             images = [await _image(docker, settings, image) for image in Registry.load().images]
-        limits = await _limits(docker, settings, images)
+        limits = [*await _limits(docker, settings, images), *await _channel(docker, settings, images)]
     except _DOCKER_ERRORS as error:
         advice = "start dockerd, or set EVALX_DOCKER_HOST; the user needs access to the socket"
         return [Check("docker", "fail", f"the daemon does not answer: {error}", advice)]
     finally:
         await close_docker(docker)
     daemon = Check("docker", "ok", f"version {version['Version']}, {info.get('NCPU')} CPUs, {info.get('Driver')}")
-    return [daemon, check_cgroups(info), *images, *limits, _clock("clock of Docker", _docker_time(info))]
+    return [daemon, check_cgroups(info), *images, *limits, clock]
 
 
 async def _image(docker: aiodocker.Docker, settings: Settings, image: str) -> Check:
@@ -98,9 +101,13 @@ def check_cgroups(info: Mapping[str, Any]) -> Check:
     return Check("cgroups", "ok", f"{version}, memory, swap and pids are limited")
 
 
+def _those_there(images: list[Check]) -> list[str]:
+    return [image for image, check in zip(Registry.load().images, images, strict=True) if check.status == "ok"]
+
+
 async def _limits(docker: aiodocker.Docker, settings: Settings, images: list[Check]) -> list[Check]:
     """Docker's word is not enough: try what happens to whoever takes too much, in any image that is there."""
-    there = [image for image, check in zip(Registry.load().images, images, strict=True) if check.status == "ok"]
+    there = _those_there(images)
     if not there:
         return [Check("limits", "warn", "no image to try them in", "build the images, then ask again")]
     try:
@@ -109,6 +116,34 @@ async def _limits(docker: aiodocker.Docker, settings: Settings, images: list[Che
         advice = "a sandbox cannot be started either; the daemon's log may say more"
         return [Check("limits", "fail", f"they cannot be tried: {str(error) or 'no end in time'}", advice)]
     return check_limits(findings, settings)
+
+
+async def _channel(docker: aiodocker.Docker, settings: Settings, images: list[Check]) -> list[Check]:
+    """Whether a sandbox reaches its worker without the daemon: start one, and see."""
+    there = _those_there(images)
+    if not there:
+        return []
+    reasons: list[str] = []
+    sockets = await open_sockets(docker, settings, reasons.append)
+    try:
+        container = await Container.start(docker, container_spec(settings, there[0], {}, sockets=sockets))
+        await container.close()
+    except EvalxError as error:
+        return [Check("frames", "fail", f"a sandbox does not start: {error}", "see the daemon's log")]
+    finally:
+        if sockets is not None:
+            sockets.close()
+    return [check_channel(container.channel_kind, reasons, settings)]
+
+
+def check_channel(kind: str, reasons: list[str], settings: Settings) -> Check:
+    """What frames travel over, and why."""
+    if kind == "socket":
+        return Check("frames", "ok", f"between worker and sandbox over a socket in {settings.socket_dir}")
+    if not settings.direct_sockets:
+        return Check("frames", "ok", "through the Docker daemon, as EVALX_DIRECT_SOCKETS=false says")
+    detail = f"through the Docker daemon, which costs CPU time: {'; '.join(reasons)}"
+    return Check("frames", "warn", detail, "see docs/sandbox.md for what sockets need; verdicts are the same")
 
 
 def check_limits(found: Findings, settings: Settings) -> list[Check]:

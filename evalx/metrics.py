@@ -69,6 +69,12 @@ POOL_UTILISATION = Gauge(
 )
 POOL_ALLOWANCE = Gauge("evalx_pool_allowance", "Sandbox containers that this worker may have", registry=REGISTRY)
 POOL_STARTS = Counter("evalx_pool_starts", "Sandbox containers started", ["image"], registry=REGISTRY)
+POOL_CHANNELS = Counter(
+    "evalx_pool_channels",
+    "Sandbox containers started, by what frames travel over: socket, attach",
+    ["kind"],
+    registry=REGISTRY,
+)
 POOL_START_FAILURES = Counter(
     "evalx_pool_start_failures",
     "Failed starts, by whose fault: image, daemon",

@@ -145,6 +145,13 @@ def _words_from(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+def _runtime_dir() -> Path:
+    if (uid := os.geteuid()) == 0:
+        return Path("/run/evalx")
+    run = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(run) / "evalx" if run else Path(f"/var/tmp/evalx-sockets-{uid}")
+
+
 def _original(name: str) -> AliasChoices:
     return AliasChoices(PREFIX + name, name)
 
@@ -268,6 +275,9 @@ class Settings(BaseSettings):
     sandbox_cpu_shares: int = Field(
         128, ge=2, le=262_144, description="weight of a container when CPUs are short; others usually have 1024"
     )
+    direct_sockets: bool = Field(True, description="talk to sandboxes over sockets, not through Docker, where possible")
+    socket_dir: Path = Field(default_factory=_runtime_dir, description="where they are; this user's alone")
+    socket_volume: str | None = Field(None, min_length=1, description="what is mounted there, if that is a volume")
     sandbox_work_bytes: int = Field(256 * _MIB, ge=16 * _MIB, description="each writable place of a container")
 
     # Times

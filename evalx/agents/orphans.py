@@ -1,6 +1,6 @@
 """Removes sandbox containers whose worker has died.
 
-A running container looks after itself: when its worker dies, its stdin closes and its runner exits (see
+A running container looks after itself: when its worker dies, its channel ends and its runner exits (see
 ``sandbox.container``). What can remain is a container that was created and never started, or one whose end dockerd did
 not see. It is an orphan when the lease of the process that made it, named by a label, is gone, and still is after a
 living one would have renewed it: a Redis that was emptied makes no orphans. Only containers of the same scope are
@@ -16,8 +16,8 @@ import structlog
 
 from evalx.cache.leases import RENEW_INTERVAL_S, WorkerLease
 from evalx.errors import DockerUnavailableError
-from evalx.sandbox.container import LABEL_LEASE, LABEL_OWNER, LABEL_SCOPE
 from evalx.sandbox.runtime import FoundContainer, SandboxRuntime
+from evalx.sandbox.spec import LABEL_LEASE, LABEL_OWNER, LABEL_SCOPE
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +54,9 @@ class OrphanReaper:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def reap(self) -> int:
-        """Remove the orphans that there are and return how many."""
+        """Remove the orphans that there are and return how many, and folders of sockets, which are not counted."""
+        if folders := self._sandbox.sweep():
+            log.info("socket_folders_removed", count=folders)
         if not self._lease.scope:
             return 0
         found = [

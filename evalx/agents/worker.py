@@ -67,8 +67,8 @@ from evalx.cache.store import Store
 from evalx.engine import Engine
 from evalx.errors import DockerUnavailableError, EvalxError
 from evalx.languages import Registry
-from evalx.sandbox.container import LABEL_OWNER
 from evalx.sandbox.runtime import SandboxRuntime
+from evalx.sandbox.spec import LABEL_OWNER
 from evalx.settings import Settings
 
 log = structlog.get_logger(__name__)

@@ -13,8 +13,8 @@ from evalx.engine import Engine
 from evalx.errors import DockerUnavailableError, JudgeFaultError
 from evalx.languages import Registry
 from evalx.messages import Result, Submission, TestResult, judge_error_result
-from evalx.sandbox.container import LABEL_OWNER
 from evalx.sandbox.runtime import SandboxRuntime
+from evalx.sandbox.spec import LABEL_OWNER
 from evalx.settings import Settings
 
 LANE = "local"

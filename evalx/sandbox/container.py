@@ -1,9 +1,9 @@
-"""One sandbox container: its creation, its attach stream, and one job at a time over it.
+"""One sandbox container: its creation, its channel, and one job at a time over it.
 
-A container is created hardened and started once; after that only frames travel (see ``protocol``). Its *lease* is the
-attach stream: when the worker dies, dockerd closes the container's stdin, the runner reads end-of-file, kills
-everything and exits, and ``AutoRemove`` takes the container away. A worker that hangs stops pinging, with the same
-end.
+A container is created hardened and started once; after that only frames travel (see ``protocol``), over a socket where
+that is possible and else over Docker's attach stream (see ``sockets``). Its *lease* is that channel: when the worker
+dies, the runner reads end-of-file, kills everything and exits, and ``AutoRemove`` takes the container away. A worker
+that hangs stops pinging, with the same end.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ import msgspec
 import structlog
 
 from evalx.errors import DockerUnavailableError, SandboxFaultError
-from evalx.languages import RunStep
+from evalx.metrics import POOL_CHANNELS
 from evalx.sandbox import protocol
-from evalx.sandbox.kept import KEPT_BYTES, KEPT_FILES, Held
+from evalx.sandbox.channel import AttachChannel, SocketChannel
+from evalx.sandbox.kept import Held
 from evalx.sandbox.protocol import (
     CollectFailed,
     Done,
@@ -33,115 +34,26 @@ from evalx.sandbox.protocol import (
     Hello,
     Job,
     Mode,
+    Moved,
     Needed,
     Pong,
     Running,
     RunResult,
 )
+from evalx.sandbox.sockets import Doorway
+from evalx.sandbox.spec import UID_BLOCKS, UID_FIRST_BLOCK, UID_STRIDE, ContainerSpec
 
 log = structlog.get_logger(__name__)
-
-LABEL_ROLE = "org.evalx.role"
-LABEL_OWNER = "org.evalx.owner"
-LABEL_SCOPE = "org.evalx.scope"
-LABEL_LEASE = "org.evalx.lease"
-ROLE_SANDBOX = "sandbox"
 
 #: Seconds for dockerd to create and start a container and for its runner to say HELLO. Usually 0.3 s; a cold disk or a
 #: start storm takes a few seconds, and more than this means that the daemon is in trouble.
 START_TIMEOUT_S = 20.0
 #: Seconds between pings, of an idle container and during a job, a third of the dead-man time so that two may be late.
 PING_INTERVAL_S = 10.0
-#: Seconds without a frame after which a runner gives itself up. Longer than dockerd may stand still in an upgrade (20
-#: s).
-DEAD_MAN_S = 30
 #: Seconds that a job may take beyond its own wall limits: transfer, reset and verification. Usually a few ms.
 JOB_GRACE_S = 10.0
 #: Seconds for dockerd to kill and remove a container.
 KILL_TIMEOUT_S = 5.0
-
-#: User ids of a container start at a random multiple of the stride: RLIMIT_NPROC counts a uid over the whole host, so
-#: two containers that used the same ids would eat each other's process limit. Below 200,000 live the host's own ids
-#: and the usual subordinate ranges; 2^31 is the last id that every tool can print.
-UID_STRIDE = 1 << 16
-UID_FIRST_BLOCK = 4
-UID_BLOCKS = (1 << 31) // UID_STRIDE
-
-#: Twice what the largest job needs: 1,000 inputs, or 4,096 collected files.
-OPEN_FILES = 16_384
-
-CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID")
-
-
-class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What every container of an image is created with. Sizes in bytes."""
-
-    image: str
-    labels: dict[str, str]
-    memory_bytes: int
-    pids: int
-    work_bytes: int
-    work_inodes: int
-    #: Weight against whatever else wants the CPU, 1024 being usual; None = the daemon's own choice.
-    cpu_shares: int | None = None
-    runtime: str | None = None
-    #: Besides no-new-privileges; see ``seccomp``.
-    security_options: tuple[str, ...] = ()
-    #: What the container starts once, for jobs with this command.
-    interpreter: RunStep | None = None
-
-    def create_options(self, uid_base: int) -> dict[str, Any]:
-        """The body of Docker's create call."""
-        return {
-            "Image": self.image,
-            "Cmd": ["--uid-base", str(uid_base), "--uid-count", str(UID_STRIDE), "--dead-man", str(DEAD_MAN_S)],
-            "Labels": {LABEL_ROLE: ROLE_SANDBOX, **self.labels},
-            "Hostname": "sandbox",
-            "User": "0:0",
-            "OpenStdin": True,
-            "StdinOnce": True,
-            "AttachStdin": True,
-            "AttachStdout": True,
-            "AttachStderr": True,
-            "Tty": False,
-            "NetworkDisabled": True,
-            "HostConfig": self._host_config(),
-        }
-
-    def _host_config(self) -> dict[str, Any]:
-        config: dict[str, Any] = {
-            "AutoRemove": True,
-            "NetworkMode": "none",
-            "ReadonlyRootfs": True,
-            "CapDrop": ["ALL"],
-            "CapAdd": list(CAPABILITIES),
-            "SecurityOpt": ["no-new-privileges", *self.security_options],
-            "PidsLimit": self.pids,
-            "Memory": self.memory_bytes,
-            "MemorySwap": self.memory_bytes,
-            "IpcMode": "private",
-            # Without this dockerd writes every byte of the attach stream to its log on disk.
-            "LogConfig": {"Type": "none"},
-            "Tmpfs": self._tmpfs(),
-            # The runner holds a descriptor for each waiting input and collected file; what the daemon allows varies.
-            "Ulimits": [{"Name": "nofile", "Soft": OPEN_FILES, "Hard": OPEN_FILES}],
-        }
-        if self.cpu_shares is not None:
-            config["CpuShares"] = self.cpu_shares
-        if self.runtime is not None:
-            config["Runtime"] = self.runtime
-        return config
-
-    def _tmpfs(self) -> dict[str, str]:
-        bounds = f"size={self.work_bytes},nr_inodes={self.work_inodes},nosuid,nodev"
-        # What is kept leaves a job as much room as ever; its directory is an inode, too.
-        box = f"size={self.work_bytes + KEPT_BYTES},nr_inodes={self.work_inodes + KEPT_FILES + 1},nosuid,nodev"
-        return {
-            "/box": f"{box},exec,mode=0755",
-            "/scratch": f"{bounds},noexec,mode=0711",
-            "/tmp": f"{bounds},noexec,mode=1777",
-            "/dev/shm": f"{bounds},noexec,mode=1777",
-        }
 
 
 class Collected(msgspec.Struct, frozen=True):
@@ -162,9 +74,9 @@ class Steering(Protocol):
 
 
 class Container:
-    """A started container with its stream. Use ``Container.start``; after a fault only ``close`` is allowed."""
+    """A started container with its channel. Use ``Container.start``; after a fault only ``close`` is allowed."""
 
-    def __init__(self, spec: ContainerSpec, handle: Any, stream: Any) -> None:
+    def __init__(self, spec: ContainerSpec, handle: Any, channel: AttachChannel | SocketChannel) -> None:
         self.spec = spec
         self.jobs_done = 0
         #: Whether the last job ended in a verified reset.
@@ -175,7 +87,7 @@ class Container:
         self._clock: _JobClock | None = None
         self._steering: Steering | None = None
         self._handle = handle
-        self._stream = stream
+        self._channel = channel
         self._reader = protocol.FrameReader()
         self._closed = False
 
@@ -196,14 +108,37 @@ class Container:
 
     @classmethod
     async def _start(cls, docker: aiodocker.Docker, spec: ContainerSpec, uid_base: int) -> Container:
-        handle = await _create(docker, spec.create_options(uid_base))
+        sockets = spec.sockets
+        if sockets is None or (doorway := sockets.doorway()) is None:
+            return await cls._start_with(docker, spec, uid_base, None)
+        try:
+            with contextlib.closing(doorway):
+                container = await cls._start_with(docker, spec, uid_base, doorway)
+                sockets.proven = True
+                return container
+        except aiodocker.DockerError as error:
+            if sockets.proven:
+                raise
+            refusal = error
+        container = await cls._start_with(docker, spec, uid_base, None)
+        sockets.give_up(f"the daemon does not see the folder of sockets: {refusal.message}")
+        return container
+
+    @classmethod
+    async def _start_with(
+        cls, docker: aiodocker.Docker, spec: ContainerSpec, uid_base: int, doorway: Doorway | None
+    ) -> Container:
+        handle = await _create(docker, spec.create_options(uid_base, () if doorway is None else (doorway.mount,)))
         stream = handle.attach(stdin=True, stdout=True, stderr=True)
-        container = cls(spec, handle, stream)
+        container = cls(spec, handle, AttachChannel(stream, str(handle.id)[:12]))
         try:
             await stream.__aenter__()
             await handle.start()
             hello = await container._expect_hello()
             container._features = Feature(hello.features)
+            if doorway is not None:
+                await container._move(hello, doorway)
+            POOL_CHANNELS.labels(container._channel.kind).inc()
             await container._warm(hello)
         except BaseException:
             await container.close()
@@ -221,11 +156,13 @@ class Container:
 
     @property
     def is_connected(self) -> bool:
-        """Whether the stream is whole, as far as is known here: it ends with the container. Asks nobody."""
-        response = self._stream._resp
-        connection = response.connection if response is not None else None
-        transport = connection.transport if connection is not None else None
-        return not self._closed and transport is not None and not transport.is_closing()
+        """Whether the channel is whole, as far as is known here: it ends with the container. Asks nobody."""
+        return not self._closed and self._channel.is_whole
+
+    @property
+    def channel_kind(self) -> str:
+        """What frames travel over: ``socket`` or ``attach``."""
+        return self._channel.kind
 
     async def execute(
         self,
@@ -318,7 +255,7 @@ class Container:
             return
         self._closed = True
         with contextlib.suppress(Exception):
-            await self._stream.close()
+            await self._channel.close()
         try:
             async with asyncio.timeout(KILL_TIMEOUT_S):
                 await self._remove()
@@ -394,6 +331,32 @@ class Container:
                 return event
         raise SandboxFaultError(message=f"image {self.spec.image} did not greet")
 
+    async def _move(self, hello: Hello, doorway: Doorway) -> None:
+        """From Docker's stream to a socket, if the runner can."""
+        assert self.spec.sockets is not None
+        if not hello.features & Feature.MOVE:
+            self.spec.sockets.tell(f"image {self.spec.image} is older and knows no sockets")
+            return
+        arrival = asyncio.create_task(doorway.receive(self.id))
+        try:
+            await self._write(protocol.encode_move(doorway.token))
+            if reason := (await self._moved()).reason:
+                self.spec.sockets.tell(f"a sandbox does not reach the worker's socket: {reason}")
+                return
+            stream, channel = self._channel, await arrival
+            if channel is None:
+                raise SandboxFaultError(message=f"container {self.id} was let in elsewhere")
+            self._channel = channel
+            await stream.close()
+        finally:
+            await _settle(arrival)
+
+    async def _moved(self) -> Moved:
+        for event in await self._next_events():
+            if isinstance(event, Moved):
+                return event
+        raise SandboxFaultError(message=f"container {self.id} did not answer whether it comes to its socket")
+
     async def _warm(self, hello: Hello) -> None:
         """Start the interpreter and wait until it is ready: an idle container has all its start behind it."""
         if self.spec.interpreter is None or not hello.features & Feature.WARM_INTERPRETER:
@@ -406,27 +369,11 @@ class Container:
     async def _next_events(self) -> list[Event]:
         """Read until at least one whole frame has arrived."""
         while True:
-            message = await self._read()
-            if events := list(self._reader.feed(message)):
+            if events := list(self._reader.feed(await self._channel.read())):
                 return events
 
-    async def _read(self) -> bytes:
-        try:
-            message = await self._stream.read_out()
-        except (aiohttp.ClientError, OSError) as error:
-            raise SandboxFaultError(message=f"the stream of container {self.id} broke: {error!r}") from error
-        if message is None:
-            raise SandboxFaultError(message=f"container {self.id} died")
-        if message.stream != 1:
-            raise SandboxFaultError(message=f"container {self.id}: {message.data[:500].decode('utf-8', 'replace')}")
-        return bytes(message.data)
-
     async def _write(self, data: bytes) -> None:
-        try:
-            await self._stream.write_in(data)
-        except (aiohttp.ClientError, OSError, AssertionError, RuntimeError) as error:
-            # aiodocker asserts on a connection that the daemon has closed.
-            raise SandboxFaultError(message=f"the stream of container {self.id} broke: {error!r}") from error
+        await self._channel.write(data)
 
     @staticmethod
     def _longest(job: Job, *, bounded: bool) -> float:
@@ -456,6 +403,12 @@ class _JobClock:
         if self._stands:
             self._stands = False
             self.timeout.reschedule(asyncio.get_running_loop().time() + self._left_s)
+
+
+async def _settle(arrival: asyncio.Task[SocketChannel | None]) -> None:
+    """End the task; a channel that nobody has taken goes with the container, whose end of it is closed."""
+    arrival.cancel()
+    await asyncio.gather(arrival, return_exceptions=True)
 
 
 async def _create(docker: aiodocker.Docker, options: dict[str, Any]) -> Any:

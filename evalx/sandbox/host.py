@@ -21,7 +21,7 @@ import msgspec
 import structlog
 
 from evalx.errors import ConfigurationError, DockerUnavailableError
-from evalx.sandbox.container import CAPABILITIES, UID_BLOCKS, UID_STRIDE, ContainerSpec
+from evalx.sandbox.spec import CAPABILITIES, UID_BLOCKS, UID_STRIDE, ContainerSpec
 
 log = structlog.get_logger(__name__)
 

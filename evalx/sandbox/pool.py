@@ -45,10 +45,11 @@ from evalx.metrics import (
     POOL_UTILISATION,
 )
 from evalx.sandbox.breaker import Breaker
-from evalx.sandbox.container import PING_INTERVAL_S, START_TIMEOUT_S, Container, ContainerSpec
+from evalx.sandbox.container import PING_INTERVAL_S, START_TIMEOUT_S, Container
 from evalx.sandbox.elastic import Bounds, Elastic
 from evalx.sandbox.places import QUOTA_INTERVAL_S, Places, Quota, Signal, Unshared
 from evalx.sandbox.shelf import Idle, Shelf
+from evalx.sandbox.spec import ContainerSpec
 
 log = structlog.get_logger(__name__)
 

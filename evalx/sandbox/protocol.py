@@ -2,11 +2,11 @@
 
 Theory of operation
 ===================
-A container is driven over one Docker attach stream. The worker writes one *job* in one go: a JOB frame, its FILE
-frames (placed under ``/box``) and one INPUT frame per run. The runner answers with one RESULT the moment a run ends,
-with COLLECTED frames when the job asked for files back (a compile), and with exactly one DONE after it has reset and
-verified the container. One job at a time travels over a stream, so a reply needs no correlation beyond the run's
-index.
+A container is driven over one stream: Docker's attach stream, or the socket that MOVE leads to. The worker writes one
+*job* in one go: a JOB frame, its FILE frames (placed under ``/box``) and one INPUT frame per run. The runner answers
+with one RESULT the moment a run ends, with COLLECTED frames when the job asked for files back (a compile), and with
+exactly one DONE after it has reset and verified the container. One job at a time travels over a stream, so a reply
+needs no correlation beyond the run's index.
 
 Every frame is ``u32 length`` (of what follows), ``u8 type``, payload; integers are little endian. The full layout of
 each payload is documented in ``docker/sandbox/runner/protocol.h``, the other end of this wire.
@@ -28,6 +28,8 @@ from evalx.errors import SandboxFaultError
 from evalx.verdicts import Outcome
 
 VERSION = 1
+#: What tells a container that has come over a socket from any other.
+MOVE_TOKEN_BYTES = 16
 #: A frame larger than this is a breach of the protocol, not data (the largest is a 64 MiB artifact with its header).
 MAX_FRAME_BYTES = (64 << 20) + (64 << 10)
 
@@ -54,6 +56,7 @@ class Request(IntEnum):
     WARM = 0x07
     KEEP = 0x08
     KEPT = 0x09
+    MOVE = 0x0A
 
 
 class Reply(IntEnum):
@@ -68,6 +71,7 @@ class Reply(IntEnum):
     COLLECT_FAILED = 0x87
     NEEDED = 0x88
     RUNNING = 0x89
+    MOVED = 0x8A
 
 
 class Mode(IntEnum):
@@ -163,6 +167,7 @@ class Feature(IntFlag):
     WARM_INTERPRETER = 2
     KEPT_FILES = 4
     ANSWERS_PARALLEL = 8
+    MOVE = 16
 
 
 class Hello(msgspec.Struct, frozen=True, gc=False):
@@ -203,7 +208,13 @@ class Running(msgspec.Struct, frozen=True, gc=False):
     count: int
 
 
-Event = Hello | RunResult | File | Done | CollectFailed | Pong | Needed | Running
+class Moved(msgspec.Struct, frozen=True, gc=False):
+    """Why the runner stays where it is, or nothing: then this was the last frame over the old stream."""
+
+    reason: str
+
+
+Event = Hello | RunResult | File | Done | CollectFailed | Pong | Needed | Running | Moved
 
 
 def encode_job(job_id: int, job: Job, files: Iterable[bytes] | None = None) -> list[bytes]:
@@ -251,13 +262,18 @@ def encode_warm(argv: tuple[str, ...], env: tuple[str, ...]) -> bytes:
     return _frame(Request.WARM, _strings(argv) + _strings(env))
 
 
+def encode_move(token: bytes) -> bytes:
+    """Go on over the socket that was mounted for it; answered with ``Moved``, before anything else may be sent."""
+    return _frame(Request.MOVE, token)
+
+
 def encode_ping() -> bytes:
     """Ask for a PONG, and keep the runner's dead-man timer from firing."""
     return _frame(Request.PING, b"")
 
 
 class FrameReader:
-    """Turns the bytes of an attach stream into events, however they are cut up on the way."""
+    """Turns the bytes of a stream into events, however they are cut up on the way."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -354,6 +370,10 @@ def _decode_running(payload: bytes) -> Running:
     return Running(*_RUNNING.unpack(payload))
 
 
+def _decode_moved(payload: bytes) -> Moved:
+    return Moved(payload.decode("utf-8", "replace"))
+
+
 def _decode_pong(_payload: bytes) -> Pong:
     return Pong()
 
@@ -372,6 +392,7 @@ _DECODERS: dict[int, Callable[[bytes], Event]] = {
     Reply.COLLECT_FAILED: _decode_collect_failed,
     Reply.NEEDED: _decode_needed,
     Reply.RUNNING: _decode_running,
+    Reply.MOVED: _decode_moved,
 }
 
 

@@ -14,7 +14,7 @@ import orjson
 
 from evalx.errors import DockerUnavailableError
 from evalx.languages import RunStep
-from evalx.sandbox.container import LABEL_LEASE, LABEL_OWNER, LABEL_SCOPE, Collected, Container, ContainerSpec
+from evalx.sandbox.container import Collected, Container
 from evalx.sandbox.daemon import close_docker, open_docker, toolchain_digest
 from evalx.sandbox.elastic import Bounds
 from evalx.sandbox.host import require_limits
@@ -24,6 +24,8 @@ from evalx.sandbox.pool import Pool, PoolLimits, PoolState
 from evalx.sandbox.protocol import Job, Mode
 from evalx.sandbox.seccomp import security_options
 from evalx.sandbox.slots import CpuSlots, Grant
+from evalx.sandbox.sockets import Sockets, open_sockets, sweep
+from evalx.sandbox.spec import LABEL_LEASE, LABEL_OWNER, LABEL_SCOPE, ContainerSpec
 from evalx.sandbox.underway import OnResult, Underway
 from evalx.settings import Settings
 from evalx.stages import mark
@@ -47,7 +49,11 @@ class FoundContainer(msgspec.Struct, frozen=True):
 
 
 def container_spec(
-    settings: Settings, image: str, labels: dict[str, str], interpreter: RunStep | None = None
+    settings: Settings,
+    image: str,
+    labels: dict[str, str],
+    interpreter: RunStep | None = None,
+    sockets: Sockets | None = None,
 ) -> ContainerSpec:
     """What containers of an image are created with: room for as many runs at once as there are CPU slots."""
     return ContainerSpec(
@@ -63,6 +69,7 @@ def container_spec(
         runtime=settings.container_runtime,
         security_options=security_options(settings.seccomp),
         interpreter=interpreter if settings.warm_interpreters else None,
+        sockets=sockets,
     )
 
 
@@ -99,6 +106,7 @@ class SandboxRuntime:
         self._slots = CpuSlots(settings.cpu_slots)
         self._names = Names()
         self._docker: aiodocker.Docker | None = None
+        self._sockets: Sockets | None = None
         self._pool: Pool | None = None
         self._digests: dict[str, str] = {}
 
@@ -112,11 +120,12 @@ class SandboxRuntime:
             DockerUnavailableError: the daemon does not answer.
         """
         labels = {LABEL_OWNER: owner, LABEL_SCOPE: scope, LABEL_LEASE: lease}
+        self._docker = open_docker(self._settings.docker_host)
+        self._sockets = await open_sockets(self._docker, self._settings)
         self._specs = {
-            image: container_spec(self._settings, image, labels, self._interpreters.get(image))
+            image: container_spec(self._settings, image, labels, self._interpreters.get(image), self._sockets)
             for image in self._images
         }
-        self._docker = open_docker(self._settings.docker_host)
         await require_limits(self._docker, allow_unlimited=self._settings.allow_unlimited)
         digests = await asyncio.gather(*(toolchain_digest(self._docker, spec.image) for spec in self._specs.values()))
         self._digests = dict(zip(self._specs, digests, strict=True))
@@ -130,6 +139,8 @@ class SandboxRuntime:
         """Remove every container and disconnect."""
         if self._pool is not None:
             await self._pool.close()
+        if self._sockets is not None:
+            self._sockets.close()
         if self._docker is not None:
             await close_docker(self._docker)
 
@@ -150,6 +161,11 @@ class SandboxRuntime:
         """Remove a container by id; one that is gone already is fine."""
         with contextlib.suppress(aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError):
             await self._require_docker().containers.container(container_id).delete(force=True)
+
+    def sweep(self) -> int:
+        """Remove the folders of sockets that workers have left which died, and return how many."""
+        # A directory that was found to be somebody else's is not touched.
+        return sweep(self._settings) if self._sockets is not None else 0
 
     @property
     def alive(self) -> bool:

@@ -276,7 +276,7 @@ def has_begun(worker: Worker) -> bool:
 
 
 def descriptors(worker: Worker) -> int:
-    """Open descriptors of a worker, without those of its containers' attach streams."""
+    """Open descriptors of a worker, without those of its containers' channels."""
     return len(list(Path(f"/proc/{worker.process.pid}/fd").iterdir())) - len(sandboxes(owner=worker.name))
 
 

@@ -15,9 +15,9 @@ from integration_stack import Services, docker, eventually, sandboxes
 from evalx.cache.keys import VERSION
 from evalx.cache.link import Link
 from evalx.cache.quota import RedisQuota
-from evalx.sandbox.container import LABEL_OWNER
 from evalx.sandbox.protocol import Bounds, Job, RunResult
 from evalx.sandbox.runtime import SandboxRuntime
+from evalx.sandbox.spec import LABEL_OWNER
 from evalx.settings import Settings
 from evalx.verdicts import Outcome
 

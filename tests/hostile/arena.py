@@ -235,7 +235,7 @@ class Arena:
         uid = int(lines[0].removeprefix("uid "))
         assert uid not in self._uids, "a user id was used twice"
         self._uids.add(uid)
-        await _eventually(lambda: not _processes_of(uid), "processes of the attack live on")
+        await eventually(lambda: not _processes_of(uid), "processes of the attack live on")
 
     def _image(self, used: Container) -> str:
         return next(name for name, spec in self.runtime._specs.items() if spec.image == used.spec.image)
@@ -255,14 +255,14 @@ class Arena:
         return len(asyncio.all_tasks()), len(self.runtime._slots._free), _own_descriptors(), _children()
 
     async def _check_worker(self, before: tuple[object, ...]) -> None:
-        await _eventually(lambda: self._worker_state() == before, "something of the worker did not come back")
+        await eventually(lambda: self._worker_state() == before, "something of the worker did not come back")
         await self._settle_pool()
         # Nine of ours for the loop and the daemon, one for each attached container, some for pytest.
         assert _descriptors() < 64 + self._pool.size, "the worker's descriptors grow"
 
     async def _settle_pool(self) -> None:
         pool = self._pool
-        await _eventually(lambda: pool.size == pool.state.idle, f"the pool lost count: {pool.size}, {pool.state}")
+        await eventually(lambda: pool.size == pool.state.idle, f"the pool lost count: {pool.size}, {pool.state}")
 
 
 def _check_verdicts(batch: Batch, expect: type_of_expected | Sequence[type_of_expected]) -> None:
@@ -273,7 +273,7 @@ def _check_verdicts(batch: Batch, expect: type_of_expected | Sequence[type_of_ex
         assert verdict in allowed, f"{batch.verdicts}, expected {expect}: {batch.text[:2000]}"
 
 
-async def _eventually(holds: Any, complaint: str) -> None:
+async def eventually(holds: Any, complaint: str) -> None:
     deadline = time.monotonic() + SETTLE_S
     while not holds():
         assert time.monotonic() < deadline, complaint

@@ -17,6 +17,7 @@ from evalx.settings import Settings
 OFF = (
     "fork_server",
     "warm_interpreters",
+    "direct_sockets",
     "result_cache",
     "test_cache",
     "single_flight",

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from evalx.sandbox import host
-from evalx.sandbox.container import ContainerSpec
 from evalx.sandbox.daemon import close_docker, open_docker
 from evalx.sandbox.runtime import container_spec
+from evalx.sandbox.spec import ContainerSpec
 from evalx.settings import Settings
 
 #: Seconds, a bound for hangs: a busy daemon needs a few for a removal.

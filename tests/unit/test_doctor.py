@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from evalx.doctor import check_cgroups, check_redis_memory, check_swap, check_topic, examine
+from evalx.doctor import check_cgroups, check_channel, check_redis_memory, check_swap, check_topic, examine
 from evalx.settings import Settings
 
 
@@ -44,6 +44,20 @@ def test_redis_memory(memory: dict[str, Any], status: str):
 @pytest.mark.parametrize(("found", "status"), [(12, "ok"), (0, "fail"), (11, "fail"), (13, "fail")])
 def test_topics(found: int, status: str):
     assert check_topic("evalx.results", 12, found).status == status
+
+
+@pytest.mark.parametrize(
+    ("kind", "reasons", "on", "status", "what"),
+    [
+        ("socket", [], True, "ok", "over a socket"),
+        ("attach", ["an older image"], True, "warn", "an older image"),
+        ("attach", [], False, "ok", "EVALX_DIRECT_SOCKETS"),
+    ],
+)
+def test_what_frames_travel_over(kind: str, reasons: list[str], on: bool, status: str, what: str):
+    check = check_channel(kind, reasons, Settings.load(direct_sockets=on))
+    assert check.status == status
+    assert what in check.detail
 
 
 def test_swap(tmp_path: Path):

@@ -11,10 +11,12 @@ import pytest
 
 from evalx.errors import SandboxFaultError
 from evalx.sandbox import kept
-from evalx.sandbox.container import Container, ContainerSpec
+from evalx.sandbox.channel import AttachChannel
+from evalx.sandbox.container import Container
 from evalx.sandbox.kept import Held, Names
 from evalx.sandbox.protocol import Bounds, Feature, File, Job, Reply, Request
 from evalx.sandbox.shelf import Idle, Shelf
+from evalx.sandbox.spec import ContainerSpec
 
 BOUNDS = Bounds(cpu_time_ms=1, wall_time_ms=1, memory_bytes=1, output_bytes=1, file_bytes=2, processes=1)
 PROGRAM = File("main", b"p" * kept.MIN_BYTES, 0o755)
@@ -111,7 +113,7 @@ def placed(data: bytes) -> list[int]:
 
 def container(*answers: bytes, keeps: bool = True) -> tuple[Container, _Stream]:
     stream = _Stream(answers)
-    made = Container(SPEC, type("Handle", (), {"id": "0" * 64}), stream)
+    made = Container(SPEC, type("Handle", (), {"id": "0" * 64}), AttachChannel(stream, "0" * 12))
     made._features = Feature.KEPT_FILES if keeps else Feature(0)
     return made, stream
 

@@ -13,9 +13,9 @@ import pytest
 
 from evalx.errors import DockerUnavailableError, PoolExhaustedError, SandboxFaultError
 from evalx.sandbox import pool as pool_module
-from evalx.sandbox.container import ContainerSpec
 from evalx.sandbox.elastic import Bounds
 from evalx.sandbox.pool import Pool, PoolLimits
+from evalx.sandbox.spec import ContainerSpec
 
 IMAGES = ("c", "java", "python")
 #: Seconds; a bound for hangs.

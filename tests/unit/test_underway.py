@@ -10,9 +10,11 @@ import pytest
 
 from evalx.errors import SandboxFaultError
 from evalx.sandbox import container as container_module
-from evalx.sandbox.container import Container, ContainerSpec
+from evalx.sandbox.channel import AttachChannel
+from evalx.sandbox.container import Container
 from evalx.sandbox.protocol import Bounds, Feature, Job, Reply, Request
 from evalx.sandbox.slots import CpuSlots
+from evalx.sandbox.spec import ContainerSpec
 from evalx.sandbox.underway import Underway
 
 HIGH, LOW = 1, 5
@@ -32,7 +34,7 @@ class Runner:
     def __init__(self, features: Feature = Feature.ANSWERS_PARALLEL) -> None:
         self._answers: asyncio.Queue[bytes] = asyncio.Queue()
         self.bounds: list[int] = []
-        self.container = Container(SPEC, type("Handle", (), {"id": "0" * 64}), self)
+        self.container = Container(SPEC, type("Handle", (), {"id": "0" * 64}), AttachChannel(self, "0" * 12))
         self.container._features = features
 
     async def write_in(self, data: bytes) -> None:

@@ -17,7 +17,7 @@ from bench.docker_cli import docker
 from bench.driver import Load
 from bench.outcome import Table
 from bench.stack import Stack, Worker
-from evalx.sandbox.container import LABEL_OWNER
+from evalx.sandbox.spec import LABEL_OWNER
 
 REST = "the rest of the machine"
 #: In the order in which they are shown.

@@ -29,9 +29,10 @@ from bench.report import table, verdict
 from evalx.execution import Artifact, compile_program, run_tests
 from evalx.languages import Language, Registry
 from evalx.messages import Submission
-from evalx.sandbox.container import LABEL_OWNER, Container
+from evalx.sandbox.container import Container
 from evalx.sandbox.pool import Pool
 from evalx.sandbox.runtime import SandboxRuntime
+from evalx.sandbox.spec import LABEL_OWNER
 from evalx.settings import Settings
 from evalx.verdicts import Verdict
 

@@ -13,8 +13,8 @@ from bench.measure import Sample
 from evalx.execution import Artifact, compile_program, run_tests
 from evalx.languages import Language, Registry
 from evalx.messages import Submission, TestCase, TestResult
-from evalx.sandbox.container import LABEL_OWNER
 from evalx.sandbox.runtime import SandboxRuntime
+from evalx.sandbox.spec import LABEL_OWNER
 from evalx.settings import Settings
 from evalx.verdicts import Verdict
 

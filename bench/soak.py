@@ -30,7 +30,7 @@ from bench.driver import Load
 from bench.load import PARTITIONS, Batch
 from bench.report import table, verdict
 from bench.stack import Stack, Worker
-from evalx.sandbox.container import LABEL_OWNER
+from evalx.sandbox.spec import LABEL_OWNER
 from evalx.settings import Settings
 
 #: In turn; those that cost most come seldom.

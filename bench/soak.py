@@ -1,7 +1,7 @@
 """Whether anything grows while a worker judges for a long time: memory, descriptors, containers, keys in Redis.
 
 Three things grow by design, up to a bound that ten minutes do not reach, and are counted apart: what the worker's
-caches keep in memory (at most 250 MB), a key for each submission, by which its repeat is known for a day, and one for
+caches keep in memory (at most 160 MB), a key for each submission, by which its repeat is known for a day, and one for
 each batch that was judged, which fences off for an hour who led it before.
 
 ``python -m bench.soak`` from the project's root. It starts a Kafka, a Redis and a worker of its own and keeps it half

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -35,6 +35,7 @@ from evalx.agents.lanes import Lanes
 from evalx.agents.pipeline import acknowledge
 from evalx.agents.publisher import Encoded, Publisher
 from evalx.agents.pulse import Pulse
+from evalx.agents.ready import Form, Ready
 from evalx.agents.records import Record
 from evalx.agents.reporting import report
 from evalx.agents.sequencer import Sequencer
@@ -54,10 +55,6 @@ LOOK_RECORDS = 64
 LOWER_PART = 0.1
 #: Looks whose results may be on their way to the broker: some thousand records, more than it confirms at a time.
 LOOKS_IN_FLIGHT = 16
-#: Judgements that are kept ready, and bytes of one: those that are asked for again and again need no decoding. Decoded
-#: they take some three times as much, 50 MB at most.
-READY_JUDGEMENTS = 1024
-READY_BYTES = 16 << 10
 
 
 class _Question(NamedTuple):
@@ -70,15 +67,6 @@ class _Hit(NamedTuple):
     record: Record
     result: Result
     encoded: Encoded
-
-
-class _Ready(NamedTuple):
-    """A judgement as it was made of a packed answer for tests of these ids in this order."""
-
-    packed: bytes
-    ids: tuple[str, ...]
-    fingerprints: tuple[bytes, ...]
-    judgement: Judgement
 
 
 class Front:
@@ -109,7 +97,7 @@ class Front:
         self._wake = asyncio.Event()
         self._room = asyncio.Semaphore(LOOKS_IN_FLIGHT)
         self._publishing: set[asyncio.Task[None]] = set()
-        self._ready: OrderedDict[str, _Ready] = OrderedDict()
+        self._ready = Ready()
         #: What kept records from ever being finished: a defect, after which the worker must not go on.
         self.failure: Exception | None = None
 
@@ -211,20 +199,15 @@ class Front:
 
     def _judgement(self, question: _Question, known: Known) -> Judgement | None:
         key, keys = question.asked.result, question.case.keys
-        ids = tuple(test.id for test in question.case.submission.tests)
-        ready = self._ready.get(key)
-        if ready is not None and ready[:3] == (known.packed, ids, keys.tests):
-            self._ready.move_to_end(key)
-            return ready.judgement
+        form = Form(known.packed, tuple(test.id for test in question.case.submission.tests), keys.tests)
+        if (ready := self._ready.get(key, form)) is not None:
+            return ready
         value = self._value(key, known)
         outcome = decode_outcome(value)
         judgement = None if outcome is None else self._engine.answer(question.case, outcome)
-        if value is not None and judgement is not None and known.value is None and len(value) <= READY_BYTES:
+        if value is not None and judgement is not None and known.value is None:
             # Without what it was asked by, which is larger than the answer.
-            kept = msgspec.structs.replace(judgement, keys=None)
-            self._ready[key] = _Ready(known.packed, ids, keys.tests, kept)
-            if len(self._ready) > READY_JUDGEMENTS:
-                self._ready.popitem(last=False)
+            self._ready.put(key, form, msgspec.structs.replace(judgement, keys=None), len(value))
         return judgement
 
     def _value(self, key: str, known: Known) -> bytes | None:

@@ -54,9 +54,10 @@ DEATHS_COUNT_MS = 3600 * 1000
 #: Deaths after which a submission is judged alone, and lone deaths after which it is not judged.
 SUSPECT_DEATHS = 2
 POISON_LONE_DEATHS = 2
-#: Ids, and bytes of answers, that this process remembers for the case that Redis is away.
-MEMORY_CLAIMS = 100_000
-#: Bytes that an id takes with what it came with (measured), so 30 MB for all of them.
+#: Ids, and bytes of answers, that this process remembers for the case that Redis is away: several times as many as a
+#: worker has unfinished, which are those that Kafka may repeat to it.
+MEMORY_CLAIMS = 20_000
+#: Bytes that an id takes with what it came with (measured), so 6 MB for all of them.
 CLAIM_BYTES = 300
 MEMORY_DONE_BYTES = 16 << 20
 
@@ -274,7 +275,7 @@ class Claims:
             self._known.pop(here.id, None)
             return msgspec.structs.replace(here, conflict=True)
         attempt = max(int(reply[1]), here.attempt)
-        self._known[here.id] = (here.content, attempt)
+        self._remember(here.id, here.content, attempt)
         if reply[0] == b"done":
             # Damaged is as good as none, but then nobody holds it; it is judged without a lease.
             return msgspec.structs.replace(here, attempt=attempt, conflict=False, answer=unpack(reply[2]))

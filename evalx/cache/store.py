@@ -23,9 +23,10 @@ from evalx.metrics import CACHE_MEMORY_BYTES
 
 StoreLevel: TypeAlias = Literal["result", "test", "artifact"]
 
-#: Bytes of values that this process keeps of each level: some ten thousand batches of 5 KB, as many tests, or some
-#: thirty compiled programs, which the disk has, too.
-MEMORY_BYTES: Mapping[StoreLevel, int] = {"result": 64 << 20, "test": 32 << 20, "artifact": 32 << 20}
+#: Bytes of values that this process keeps of each level: some seven thousand batches of 20 tests, thirty thousand
+#: tests, and thirty compiled programs, which the disk has, too. Redis has all of them: a batch is looked up there
+#: first, and what is not here of its tests is fetched in one call.
+MEMORY_BYTES: Mapping[StoreLevel, int] = {"result": 32 << 20, "test": 16 << 20, "artifact": 32 << 20}
 #: Bytes that a value may have in Redis, packed; a larger one would push out hundreds of others for one.
 REDIS_VALUE_BYTES: Mapping[StoreLevel, int] = {"result": 2 << 20, "test": 256 << 10, "artifact": 8 << 20}
 #: Part of a memory that one value may have, for the same reason.

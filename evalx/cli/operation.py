@@ -51,8 +51,11 @@ def worker() -> None:
     settings = _begin_service()
     try:
         # Faust takes half a second to import, which the other commands need not wait for.
+        from evalx.agents.heap import give_back_what_is_free
         from evalx.agents.worker import Worker
 
+        # Before there are threads, whose heaps would be made without it.
+        give_back_what_is_free()
         run(_work(settings, Worker))
     except EvalxError as error:
         complain(str(error))

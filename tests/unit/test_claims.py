@@ -85,6 +85,15 @@ async def test_remembered_ids_are_bounded(monkeypatch: pytest.MonkeyPatch):
     assert await attempt_of(claims, "s-49") == (2, False)
 
 
+def test_ids_of_which_redis_knows_more_are_bounded_as_well(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(claims_module, "MEMORY_CLAIMS", 10)
+    claims = make()
+    for number in range(50):
+        here = claims_module.Claim(id=f"s-{number}", content=b"content", attempt=1)
+        assert claims._understand(here, "token", 0.0, [b"done", 3, b"damaged"]).attempt == 3
+    assert len(claims._known) == 10
+
+
 class Flaky:
     """A Redis whose first answers are lost."""
 

@@ -28,6 +28,7 @@ class Load:
         prefix = stack.environment()["EVALX_TOPIC_PREFIX"]
         command = [sys.executable, "-m", "bench.load", stack.kafka, prefix]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        stack.put_beside(f"{prefix}-load", self._process.pid)
         self.wrong = 0
 
     @property

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bench.beside import Beside
 from bench.docker_cli import docker
 
 #: Seconds for a service or a worker to be ready: usually five, more on a machine that is busy with other things.
@@ -116,6 +117,7 @@ class Stack:
         self.kafka = self.redis_address = ""
         self.workers: list[Worker] = []
         self._started = 0
+        self._beside: Beside | None = None
 
     def environment(self, **settings: object) -> dict[str, str]:
         """What a process needs to find this stack; ``redis_timeout_ms=...`` sets EVALX_REDIS_TIMEOUT_MS and so on."""
@@ -133,8 +135,15 @@ class Stack:
         name = f"bench-{self._run}-{self._started}"
         worker = Worker(self.environment(**settings), name, Path(self._folder.name) / f"{name}.log")
         self.workers.append(worker)
+        self.put_beside(name, worker.process.pid)
         worker.await_ready()
         return worker
+
+    def put_beside(self, name: str, pid: int) -> None:
+        """Let a process have its share of the CPUs as a container of this stack has."""
+        if self._beside is None:
+            self._beside = Beside(self._kafka)
+        self._beside.put(name, pid)
 
     def stop_workers(self) -> None:
         """Stop those that run."""
@@ -175,6 +184,8 @@ class Stack:
     def stop(self) -> None:
         """Remove everything."""
         self.stop_workers()
+        if self._beside is not None:
+            self._beside.remove()
         for name in (self._kafka, self._redis):
             subprocess.run(["docker", "rm", "-fv", name], capture_output=True, check=False)
         self._folder.cleanup()

@@ -271,9 +271,9 @@ class Settings(BaseSettings):
     container_max_batches: int = Field(1000, ge=1, description="batches after which a container is retired")
     fork_server: bool = Field(True, description="start a native program once for all its tests, where that is possible")
     warm_interpreters: bool = Field(True, description="fork tests from an interpreter that is started once a container")
-    # An eighth of the usual: a worker, Kafka and Redis that wake up need not wait for programs to use up theirs.
+    # A sixteenth of the usual: a worker, Kafka and Redis that wake up need not wait for programs to use up theirs.
     sandbox_cpu_shares: int = Field(
-        128, ge=2, le=262_144, description="weight of a container when CPUs are short; others usually have 1024"
+        64, ge=2, le=262_144, description="weight of a container when CPUs are short; others usually have 1024"
     )
     direct_sockets: bool = Field(True, description="talk to sandboxes over sockets, not through Docker, where possible")
     socket_dir: Path = Field(default_factory=_runtime_dir, description="where they are; this user's alone")

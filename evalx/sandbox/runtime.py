@@ -80,7 +80,8 @@ def pool_limits(settings: Settings, warm: Collection[str]) -> PoolLimits:
         floor = max(len(set(warm)), settings.cpu_slots)
     bounds = Bounds(
         floor=min(floor, settings.container_cap) if warm else 0,
-        useful=settings.cpu_slots,
+        # One a slot, and one for a batch of a higher lane that is lent a slot.
+        useful=settings.cpu_slots + 1,
         # Thresholds that no utilisation reaches: then targets move for those who wait, and for nothing else.
         scale_up=settings.pool_scale_up_threshold / 100 if settings.elastic_pool else math.inf,
         scale_down=settings.pool_scale_down_threshold / 100 if settings.elastic_pool else -math.inf,

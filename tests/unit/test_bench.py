@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import gateway, gojudge, measure, report, sandbox, workload
+from bench import beside, gateway, gojudge, measure, report, sandbox, workload
 from bench.accuracy import CpuTime, PeakMemory
 from bench.measure import Plan, Sample, Series
 from evalx.execution import Artifact
@@ -197,3 +197,11 @@ def test_the_gateways_report_says_what_was_asked_for():
     assert "100 tests/s" in gateway.as_markdown(figures)
     assert gateway.parse(["--batches", "7"]).batches == 7
     assert gateway.small().id != gateway.small().id
+
+
+def test_the_group_of_a_container_is_found_in_either_version_of_cgroups():
+    one = "5:cpuset:/x\n4:cpu,cpuacct:/docker/abc\n0::/\n"
+    assert beside._cpu_groups(one) == [Path("/sys/fs/cgroup/cpu,cpuacct/docker/abc")]
+    assert beside._cpu_groups("0::/system.slice/docker-abc.scope\n") == [
+        Path("/sys/fs/cgroup/system.slice/docker-abc.scope")
+    ]

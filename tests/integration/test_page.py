@@ -123,6 +123,7 @@ async def test_a_wrong_program_is_corrected_and_remembered(visitor: Visitor, gat
     assert await page.locator(".tile.turned .time .value").first.inner_text() != ""
 
     await page.reload()
+    await page.wait_for_selector("html[data-ready]")
     assert await page.input_value("#code") == RIGHT
     assert await page.locator("#history .badge").all_inner_texts() == ["AC", "WA"]
     await page.locator("#history button").nth(1).click()

@@ -83,7 +83,7 @@ class Grant:
 
     def keep(self, count: int) -> None:
         """No more than so many are needed; the others go to those who wait."""
-        if (given := self.numbers[max(count, self.keeps) :]) and self._ask is not None:
+        if given := self.numbers[max(count, self.keeps) :]:
             CPU_SLOTS_LENT.inc(len(given))
             self._release(given)
             self._slots.give_back(given)
@@ -91,7 +91,7 @@ class Grant:
     async def regain(self) -> None:
         """Wait for one slot again, as who has waited since the first one was asked for."""
         self._since = time.monotonic()
-        number = await self._slots.queue(self._waiter.rank, self._waiter.order, self._waiter)
+        number = await self._slots.queue_again(self._waiter)
         if self._ask is None:
             self._slots.give_back([number])
             return
@@ -143,9 +143,9 @@ class CpuSlots:
             self._grants.remove(grant)
             grant.close()
 
-    async def queue(self, rank: int, order: int, before: _Waiter) -> int:
-        """Wait for one slot once more, in the place of a waiter of before."""
-        waiter = _Waiter(rank, order, borrows=False)
+    async def queue_again(self, before: _Waiter) -> int:
+        """Wait for one slot once more, in the place that was had before."""
+        waiter = _Waiter(before.rank, before.order, borrows=False)
         waiter.overtaken = before.overtaken
         try:
             return await self._wait(waiter)

@@ -15,6 +15,8 @@ MEMORY, CPU_TIME, OUTPUT = (
     f"evalx: the compiler was stopped, it exceeded its {what} limit" for what in ("memory", "CPU time", "output")
 )
 FILE_SIZE = "File size limit exceeded"
+#: What eats both: a fast machine comes to the limit of memory first, a slow one to that of CPU time.
+EITHER = f"{MEMORY}|{CPU_TIME}"
 
 
 def asm(*lines: str) -> str:
@@ -55,16 +57,16 @@ READS = {
 DOUBLING = "".join(f"#define M{i} M{i - 1} M{i - 1} M{i - 1} M{i - 1}\n" for i in range(1, 20))
 #: Small sources that become large.
 BOMBS = {
-    "2^26 includes of itself": ("#if __INCLUDE_LEVEL__ < 26\n#include __FILE__\n#include __FILE__\n#endif\n", CPU_TIME),
+    "2^26 includes of itself": ("#if __INCLUDE_LEVEL__ < 26\n#include __FILE__\n#include __FILE__\n#endif\n", EITHER),
     "endless includes of itself": ("#include __FILE__\n", "nested depth"),
-    "4^19 macros": (f"#define M0 1+\n{DOUBLING}int x = M19 0;{MAIN}", MEMORY),
+    "4^19 macros": (f"#define M0 1+\n{DOUBLING}int x = M19 0;{MAIN}", EITHER),
     "1 GiB of static data": (f"int a[1 << 28] = {{1}};{MAIN}", FILE_SIZE),
     "an artifact over the limit": (f"char a[70 << 20] = {{1}};{MAIN}", FILE_SIZE),
-    ".rept": (asm(".rept 1000000000", ".quad 1", ".endr"), MEMORY),
+    ".rept": (asm(".rept 1000000000", ".quad 1", ".endr"), EITHER),
     ".fill": (asm(".fill 100000000000,8,1"), FILE_SIZE),
     ".org": (asm(".org 0x7fffffffffff"), FILE_SIZE),
-    ".print": (asm(".rept 100000000", '.print "xxxxxxxxxxxxxxxxxxx"', ".endr"), MEMORY),
-    "125,000 blocks": ("int f(void)" + "{" * 125000 + "}" * 125000 + MAIN, CPU_TIME),
+    ".print": (asm(".rept 100000000", '.print "xxxxxxxxxxxxxxxxxxx"', ".endr"), EITHER),
+    "125,000 blocks": ("int f(void)" + "{" * 125000 + "}" * 125000 + MAIN, EITHER),
     "errors": ("int f(int x) { return y" + "(y" * 20000 + MAIN, OUTPUT),
     "warnings": ("\n".join(f"#warning {'w' * 500}" for _ in range(400)) + MAIN, OUTPUT),
 }
@@ -73,7 +75,7 @@ CPP_BOMBS = {
     "2^25 templates": (
         "template<int N, int M> struct A { static const int v = A<N - 1, M * 2>::v + A<N - 1, M * 2 + 1>::v; };"
         "template<int M> struct A<0, M> { static const int v = M; }; int x = A<25, 0>::v;",
-        MEMORY,
+        EITHER,
     ),
     "constexpr recursion": (
         "constexpr long f(int n) { return n < 2 ? n : f(n - 1) + f(n - 2); } constexpr long x = f(60);",
@@ -142,14 +144,15 @@ async def test_a_compile_reads_nothing_of_others(ground: ProvingGround, name: st
 async def test_a_bomb_goes_off_within_its_limits(ground: ProvingGround, name: str):
     code, said = BOMBS[name]
     output = compile_output(await ground.strike("c", code))
-    assert said in output
+    assert any(limit in output for limit in said.split("|")), output[-500:]
     assert len(output) < 70_000
 
 
 @pytest.mark.parametrize("name", CPP_BOMBS)
 async def test_a_bomb_in_cpp(ground: ProvingGround, name: str):
     code, said = CPP_BOMBS[name]
-    assert said in compile_output(await ground.strike("cpp", code + MAIN))
+    output = compile_output(await ground.strike("cpp", code + MAIN))
+    assert any(limit in output for limit in said.split("|")), output[-500:]
 
 
 @pytest.mark.parametrize("name", HARMLESS)

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from evalx.execution import compile_program, run_tests
-from evalx.languages import Registry
+from evalx.languages import Language, Registry
 from evalx.messages import LinesChecker, Submission, TestCase
 from evalx.messages.submission import Limits
 from evalx.sandbox.runtime import SandboxRuntime
@@ -37,7 +37,15 @@ async def sandbox() -> AsyncIterator[SandboxRuntime]:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 async def test_a_linked_program_behaves_as_usual(sandbox: SandboxRuntime, name: str):
-    language, code = REGISTRY.resolve(name.rpartition(".")[2]), PROGRAMS[name]
+    await squares(sandbox, REGISTRY.resolve(name.rpartition(".")[2]), PROGRAMS[name])
+
+
+@pytest.mark.parametrize("version", ["20", "23"])
+async def test_instances_come_with_the_header_in_each_standard(sandbox: SandboxRuntime, version: str):
+    await squares(sandbox, REGISTRY.resolve("cpp", version), PROGRAMS["what_headers_use.cpp"])
+
+
+async def squares(sandbox: SandboxRuntime, language: Language, code: str) -> None:
     artifact = await compile_program(sandbox, language, code, 0)
     assert artifact.report is not None
     assert artifact.report.exit_code == 0, artifact.report.output

@@ -1,0 +1,3 @@
+extern int nowhere(int);
+
+int main(void) { return nowhere(1); }

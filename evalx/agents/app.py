@@ -16,9 +16,11 @@ longer is judged again by the partition's next owner, and its late result here i
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import faust
 import structlog
@@ -56,8 +58,10 @@ REQUEST_TIMEOUT_S = 40.0
 #: busy wait for it to end. Faust's 1,500 ms made that 320 cached batches a second. An idle worker asks 50 times a
 #: second.
 FETCH_WAIT_MS = 20
-#: Bytes fetched at most from one partition at a time; a larger record still arrives, alone.
-MAX_FETCH_BYTES = 4 << 20
+#: Bytes fetched at most from one partition at a time; a larger record still arrives, alone. The 12 partitions of a lone
+#: worker bring 6 MiB in one fetch, a hundred ordinary batches each. So many may still come to a lane that is full; with
+#: 4 MiB it was 10,000 batches.
+MAX_FETCH_BYTES = 512 << 10
 #: Records that Faust buffers before it holds a partition back by itself; intake empties the buffer at once.
 STREAM_BUFFER = 4096
 
@@ -91,8 +95,42 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         return consumer
 
+    def look_again(self) -> None:
+        """A poll that waits for records looks once more which partitions it may hand on, and what is there of them."""
+        fetcher = getattr(self._consumer, "_fetcher", None)
+        if fetcher is not None:
+            # While the worker stops, the thread's loop may be closed already; then nobody polls any more.
+            with contextlib.suppress(RuntimeError):
+                self.thread_loop.call_soon_threadsafe(_wake, fetcher)
+
+
+def _wake(fetcher: Any) -> None:
+    for waiter in list(fetcher._fetch_waiters):
+        fetcher._notify(waiter)
+
 
 class _Consumer(driver.Consumer):
+    """Notices at once that a partition is released, and not only after its poll or its pause of a second."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._released = asyncio.Event()
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Fetch a partition again."""
+        was_held = tp in self._buffered_partitions
+        super().on_buffer_drop(tp)
+        if was_held:
+            self._released.set()
+            cast("_ConsumerThread", self._thread).look_again()
+
+    async def _wait_next_records(self, timeout: float) -> Any:
+        self._released.clear()
+        if self.flow_active and not self._get_active_partitions():
+            await self.wait(self._released.wait(), timeout=timeout)
+            return {}, self._get_active_partitions()
+        return await super()._wait_next_records(timeout)
+
     def _new_consumer_thread(self) -> Any:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 

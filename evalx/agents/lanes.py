@@ -17,8 +17,8 @@ are already fetched still arrive. It is *released* at the low-water mark. Holdin
 An item may be *admitted* first: it counts, but no place gets it yet, while somebody finds out whether it has to be
 judged at all (see ``front``). Then it becomes *ready*, or leaves.
 
-Low water is half of high water: when every partition is held, Faust's fetcher notices a release only after its poll of
-up to one second, so what is left must be more than one second's work.
+Low water is half of high water: what is left is worked on until more has come. That is one fetch, some 20 ms, since a
+release is noticed at once; Faust by itself would only see it after its poll of up to one second (see ``app``).
 """
 
 from __future__ import annotations

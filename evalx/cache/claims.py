@@ -54,10 +54,10 @@ DEATHS_COUNT_MS = 3600 * 1000
 #: Deaths after which a submission is judged alone, and lone deaths after which it is not judged.
 SUSPECT_DEATHS = 2
 POISON_LONE_DEATHS = 2
-#: Ids, and bytes of answers, that this process remembers for the case that Redis is away: several times as many as a
-#: worker has unfinished, which are those that Kafka may repeat to it.
-MEMORY_CLAIMS = 20_000
-#: Bytes that an id takes with what it came with (measured), so 6 MB for all of them.
+#: Ids, and bytes of answers, that this process remembers for the case that Redis is away: three times what a worker has
+#: unfinished with all lanes full, which are those that Kafka may repeat to it.
+MEMORY_CLAIMS = 8000
+#: Bytes that an id takes with what it came with (measured), so 2.4 MB for all of them.
 CLAIM_BYTES = 300
 MEMORY_DONE_BYTES = 16 << 20
 

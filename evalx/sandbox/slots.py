@@ -169,6 +169,8 @@ class CpuSlots:
     async def _wait(self, waiter: _Waiter) -> int:
         """Wait for one slot; it is taken on our behalf before we wake, so that nobody overtakes."""
         self._waiting.append(waiter)
+        # One may be free although others wait: who gives a slot up for a borrower that has gone, and wants it again.
+        self.give_back([])
         self.borrow()
         try:
             return await waiter.future

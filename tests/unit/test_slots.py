@@ -228,3 +228,23 @@ async def test_who_waits_to_regain_one_and_is_cancelled_loses_none():
                 await back
     async with asyncio.timeout(1), slots.take(1, LOW) as grant:
         assert grant.numbers == [0]
+
+
+async def test_who_gave_one_up_for_nobody_has_it_again_at_once():
+    """The borrower got another one before the test ended: all are free, and nobody else may ever give one back."""
+    slots, asked = CpuSlots(2), list[int]()
+    async with slots.take(1, LOW) as low:
+        low.offer(asked.append)
+        other = slots.take(1, HIGH)
+        await other.__aenter__()
+        async with waiting(slots, HIGH) as borrower:
+            assert asked == [0]
+            await other.__aexit__(None, None, None)
+            assert (await borrower).numbers == [1]
+        low.keep(0)
+        async with asyncio.timeout(1):
+            await low.regain()
+        assert len(low.numbers) == 1
+        # Nobody is left waiting, so whoever comes takes what is free.
+        async with asyncio.timeout(1), slots.take(1, LOW) as next_one:
+            assert len(next_one.numbers) == 1

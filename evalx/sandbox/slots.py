@@ -155,6 +155,9 @@ class CpuSlots:
     def give_back(self, slots: list[int]) -> None:
         """They are free, or somebody's who waits."""
         self._free.extend(slots)
+        self._serve()
+
+    def _serve(self) -> None:
         while self._free and (waiter := self._next()) is not None:
             waiter.future.set_result(self._free.popleft())
 
@@ -169,8 +172,8 @@ class CpuSlots:
     async def _wait(self, waiter: _Waiter) -> int:
         """Wait for one slot; it is taken on our behalf before we wake, so that nobody overtakes."""
         self._waiting.append(waiter)
-        # One may be free although others wait: who gives a slot up for a borrower that has gone, and wants it again.
-        self.give_back([])
+        # One may be free: that of who gave it up for a borrower, who has got another one meanwhile, and wants it again.
+        self._serve()
         self.borrow()
         try:
             return await waiter.future

@@ -16,7 +16,7 @@ MEMORY, CPU_TIME, OUTPUT = (
 )
 FILE_SIZE = "File size limit exceeded"
 #: What eats both: a fast machine comes to the limit of memory first, a slow one to that of CPU time.
-EITHER = f"{MEMORY}|{CPU_TIME}"
+EITHER = (MEMORY, CPU_TIME)
 
 
 def asm(*lines: str) -> str:
@@ -140,11 +140,16 @@ async def test_a_compile_reads_nothing_of_others(ground: ProvingGround, name: st
     assert "root:" not in output
 
 
+def says(output: str, said: str | tuple[str, ...]) -> bool:
+    """Whether it says that, or one of these."""
+    return any(one in output for one in ((said,) if isinstance(said, str) else said))
+
+
 @pytest.mark.parametrize("name", BOMBS)
 async def test_a_bomb_goes_off_within_its_limits(ground: ProvingGround, name: str):
     code, said = BOMBS[name]
     output = compile_output(await ground.strike("c", code))
-    assert any(limit in output for limit in said.split("|")), output[-500:]
+    assert says(output, said), output[-500:]
     assert len(output) < 70_000
 
 
@@ -152,7 +157,7 @@ async def test_a_bomb_goes_off_within_its_limits(ground: ProvingGround, name: st
 async def test_a_bomb_in_cpp(ground: ProvingGround, name: str):
     code, said = CPP_BOMBS[name]
     output = compile_output(await ground.strike("cpp", code + MAIN))
-    assert any(limit in output for limit in said.split("|")), output[-500:]
+    assert says(output, said), output[-500:]
 
 
 @pytest.mark.parametrize("name", HARMLESS)

@@ -7,17 +7,14 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from native_scene import REGISTRY, native_sandbox
 
 from evalx.execution import compile_program, run_tests
-from evalx.languages import Language, Registry
+from evalx.languages import Language
 from evalx.messages import LinesChecker, Submission, TestCase
 from evalx.messages.submission import Limits
 from evalx.sandbox.runtime import SandboxRuntime
-from evalx.settings import Settings
 from evalx.verdicts import Verdict
-
-REGISTRY = Registry.load()
-IMAGE = REGISTRY.resolve("c").image
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -27,12 +24,8 @@ PROGRAMS = {path.name: path.read_text() for path in sorted((Path(__file__).paren
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def sandbox() -> AsyncIterator[SandboxRuntime]:
-    runtime = SandboxRuntime(Settings.load(container_cap=2), [IMAGE], REGISTRY.interpreters)
-    await runtime.start(owner="test-native", warm=[IMAGE])
-    try:
+    async with native_sandbox("test-native") as runtime:
         yield runtime
-    finally:
-        await runtime.close()
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,15 +10,13 @@ from pathlib import Path
 import msgspec
 import pytest
 import pytest_asyncio
+from native_scene import REGISTRY, native_sandbox
 
 from evalx.execution import Artifact, compile_program
-from evalx.languages import Language, Registry
+from evalx.languages import Language
 from evalx.sandbox.runtime import SandboxRuntime
-from evalx.settings import Settings
 
 HERE = Path(__file__).parent
-REGISTRY = Registry.load()
-IMAGE = REGISTRY.resolve("c").image
 COLLECT2 = HERE.parents[1] / "docker/sandbox/c-cpp/link/collect2.c"
 
 SOURCES = {
@@ -31,12 +28,8 @@ SOURCES = {
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def sandbox() -> AsyncIterator[SandboxRuntime]:
-    runtime = SandboxRuntime(Settings.load(container_cap=2), [IMAGE], REGISTRY.interpreters)
-    await runtime.start(owner="test-slim", warm=[IMAGE])
-    try:
+    async with native_sandbox("test-slim") as runtime:
         yield runtime
-    finally:
-        await runtime.close()
 
 
 def by_whole_libraries(language: Language) -> Language:
@@ -88,7 +81,6 @@ def scripts(folder: Path, linker: str) -> Path:
     return folder / "collect2"
 
 
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc on the host")
 @pytest.mark.parametrize("case", LINKER)
 def test_whatever_the_linker_says_about_slim_archives_is_a_reason_to_start_again(tmp_path: Path, case: str):
     linker, good = LINKER[case]
@@ -99,13 +91,11 @@ def test_whatever_the_linker_says_about_slim_archives_is_a_reason_to_start_again
     assert (tmp_path / "main").read_text() == ("slim\n" if good else "whole -pie -fuse-ld=mold -o main -lm\n")
 
 
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc on the host")
 def test_cpp_has_archives_of_its_own(tmp_path: Path):
     subprocess.run([scripts(tmp_path, "echo slim >main"), "-o", "main", "-lstdc++"], cwd=tmp_path, check=True)
     assert (tmp_path / "linker.arguments").read_text() == "-L/slim/c++ -o main -lstdc++\n"
 
 
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc on the host")
 def test_without_a_linker_it_is_as_if_the_slim_archives_were_not_there(tmp_path: Path):
     collect2 = scripts(tmp_path, "")
     (tmp_path / "linker").unlink()

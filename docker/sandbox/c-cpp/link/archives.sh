@@ -67,6 +67,7 @@ slim() {
     rest "$1" | as -o members/rest.o -
     echo rest.o >wanted
     for path in $(parts "$1"); do
+        # grep fails where nothing is kept of an archive, libmvec.a for one: that is as it should be.
         ar t "$path" | sed "s|^|$path:|" | { grep -Fx -f kept || true; } | sed 's/.*://' >here
         cat here >>wanted
         # shellcheck disable=SC2046

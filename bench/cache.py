@@ -25,7 +25,8 @@ from bench.docker_cli import docker
 from bench.driver import Load
 from bench.load import BATCH_BYTES, TESTS, Batch
 from bench.report import table, verdict
-from bench.stack import Stack, Worker
+from bench.stack import Stack
+from bench.worker import Worker
 from evalx.languages import Registry
 from evalx.settings import Settings
 

@@ -12,7 +12,8 @@ from typing import Literal, Self
 import msgspec
 
 from bench.load import HIGH, Batch, Done, Order
-from bench.stack import Stack, Worker
+from bench.stack import Stack
+from bench.worker import Worker
 from evalx.settings import Settings
 
 #: Seconds for it to end by itself.

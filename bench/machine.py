@@ -43,6 +43,7 @@ def describe_stack(languages: Sequence[str], go_judge: Path | None) -> dict[str,
     images, registry = Settings.load().image_prefix, Registry.load()
     found = [workload.resolve(registry, name) for name in languages]
     facts = describe(images, found, None if go_judge is None else str(go_judge))
+    facts["worker's python"] = _in_image(f"{images}worker", "python3.13 --version").removeprefix("Python ")
     facts["Kafka"] = _in_image(f"{images}kafka", "ls /opt/kafka/libs | grep -o 'kafka_.*[0-9]' | head -n 1")
     facts["Redis"] = _in_image(f"{images}redis", "redis-server --version").partition(" sha")[0]
     return facts

@@ -16,7 +16,8 @@ from bench import accounting
 from bench.docker_cli import docker
 from bench.driver import Load
 from bench.outcome import Table
-from bench.stack import Stack, Worker
+from bench.stack import Stack
+from bench.worker import Worker
 from evalx.sandbox.spec import LABEL_OWNER
 
 REST = "the rest of the machine"

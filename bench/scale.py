@@ -21,7 +21,8 @@ import msgspec
 from bench.driver import WARM, Load, judging, warm_up
 from bench.load import PARTITIONS, TESTS, Batch
 from bench.outcome import Figure, Options, Outcome, Plot, Say, Series
-from bench.stack import Stack, Worker
+from bench.stack import Stack
+from bench.worker import Worker
 
 NAME = "scale"
 LANGUAGES = ("c", "cpp-17")

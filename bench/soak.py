@@ -29,7 +29,8 @@ from bench.docker_cli import docker
 from bench.driver import Load
 from bench.load import PARTITIONS, Batch
 from bench.report import table, verdict
-from bench.stack import Stack, Worker
+from bench.stack import Stack
+from bench.worker import Worker
 from evalx.sandbox.spec import LABEL_OWNER
 from evalx.settings import Settings
 

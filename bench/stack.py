@@ -8,101 +8,17 @@ from __future__ import annotations
 
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from bench.beside import Beside
 from bench.docker_cli import docker
-
-#: Seconds for a service or a worker to be ready: usually five, more on a machine that is busy with other things.
-READY_S = 120.0
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-
-
-class Worker:
-    """One ``evalx worker`` process."""
-
-    def __init__(self, environment: dict[str, str], name: str, log: Path) -> None:
-        self.name = name
-        self.port = free_port()
-        self.log = log
-        own = {
-            "EVALX_WORKER_NAME": name,
-            "EVALX_HEALTH_PORT": str(self.port),
-            "EVALX_LOG_JSON": "true",
-            # What another run has compiled would be known.
-            "EVALX_ARTIFACT_DIR": str(log.with_suffix(".artifacts")),
-        }
-        with log.open("wb") as stream:
-            self.process = subprocess.Popen(
-                [str(Path(sys.executable).parent / "evalx"), "worker"],
-                env={**os.environ, **environment, **own},
-                stdout=stream,
-                stderr=stream,
-                stdin=subprocess.DEVNULL,
-            )
-
-    def await_ready(self) -> None:
-        """Return when it judges; raises RuntimeError when it does not come to that."""
-        deadline = time.monotonic() + READY_S
-        while not self._answers("/readyz"):
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{self.name} is not ready:\n{self.log.read_text(errors='replace')[-2000:]}")
-            time.sleep(0.1)
-
-    @property
-    def cpu_s(self) -> float:
-        """Seconds of CPU that the process has used, all its threads, user and system."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
-
-    @property
-    def resident_bytes(self) -> int:
-        """Memory of the process that is in RAM."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
-
-    @property
-    def peak_bytes(self) -> int:
-        """The most memory of the process that was in RAM so far."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        return int(next(line for line in status if line.startswith("VmHWM:")).split()[1]) * 1024
-
-    def metric(self, name: str) -> float:
-        """The sum of a metric of its own over all labels."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as response:
-            lines = response.read().decode().splitlines()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.partition("{")[0].split()[0] == name)
-
-    @property
-    def descriptors(self) -> int:
-        """Open descriptors of the process."""
-        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
-
-    def stop(self) -> None:
-        """As an operator would; killed when that takes too long."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(30)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-
-    def _answers(self, path: str) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as response:
-                return bool(response.status == 200)
-        except OSError:
-            return False
+from bench.worker import READY_S, Worker
 
 
 class Stack:
@@ -111,7 +27,6 @@ class Stack:
     def __init__(self, image_prefix: str) -> None:
         self._images = image_prefix
         self._run = secrets.token_hex(4)
-        self._folder = tempfile.TemporaryDirectory(prefix="evalx-bench-")
         self._kafka, self._redis = f"evalx-bench-{self._run}-kafka", f"evalx-bench-{self._run}-redis"
         #: Address and port of each, known once they run.
         self.kafka = self.redis_address = ""
@@ -132,10 +47,9 @@ class Stack:
     def start_worker(self, **settings: object) -> Worker:
         """A worker that judges what is sent to the topics of this stack."""
         self._started += 1
-        name = f"bench-{self._run}-{self._started}"
-        worker = Worker(self.environment(**settings), name, Path(self._folder.name) / f"{name}.log")
+        name = f"evalx-bench-{self._run}-{self._started}"
+        worker = Worker(f"{self._images}worker", name, self.environment(**settings))
         self.workers.append(worker)
-        self.put_beside(name, worker.process.pid)
         worker.await_ready()
         return worker
 
@@ -188,7 +102,6 @@ class Stack:
             self._beside.remove()
         for name in (self._kafka, self._redis):
             subprocess.run(["docker", "rm", "-fv", name], capture_output=True, check=False)
-        self._folder.cleanup()
 
 
 def free_port() -> int:

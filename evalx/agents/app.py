@@ -53,11 +53,12 @@ REVOKE_WAIT_S = 10.0
 COMMIT_INTERVAL_S = 0.25
 #: Seconds for one request to a broker; must be longer than the session timeout.
 REQUEST_TIMEOUT_S = 40.0
-#: Milliseconds for which the broker may keep a fetch open that finds nothing. There is one fetch at a time, and it asks
-#: only for partitions of which nothing was left to hand on when it was sent: with most of them idle, those that are
-#: busy wait for it to end. Faust's 1,500 ms made that 320 cached batches a second. An idle worker asks 50 times a
-#: second.
-FETCH_WAIT_MS = 20
+#: Milliseconds for which the broker may keep a fetch open that finds nothing. There is one fetch at a time for a broker.
+#: One that asks for all partitions is answered as soon as there is anything, so it may wait: an idle worker asks twice a
+#: second. One that was sent while fetched records of a partition were still to be handed on leaves that partition out,
+#: which waits for it to end. Faust's 1,500 ms for both made that 320 cached batches a second.
+FETCH_WAIT_MS = 500
+FETCH_WAIT_PARTIAL_MS = 20
 #: Bytes fetched at most from one partition at a time; a larger record still arrives, alone. The 12 partitions of a lone
 #: worker bring 6 MiB in one fetch, a hundred ordinary batches each. So many may still come to a lane that is full; with
 #: 4 MiB it was 10,000 batches.
@@ -89,11 +90,10 @@ class ConsumerFlow:
 
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
-    def _create_worker_consumer(self, transport: Any) -> Any:
-        consumer = super()._create_worker_consumer(transport)
-        # Faust has no setting for it, and the consumer reads it when it starts.
-        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
-        return consumer
+    async def on_start(self) -> None:
+        """Faust has no setting for how long a fetch may wait, and aiokafka one for all of them."""
+        await super().on_start()
+        _wait_by_what_is_asked_for(cast("Any", self._consumer)._fetcher)
 
     def look_again(self) -> None:
         """A poll that waits for records looks once more which partitions it may hand on, and what is there of them."""
@@ -102,6 +102,17 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
             # While the worker stops, the thread's loop may be closed already; then nobody polls any more.
             with contextlib.suppress(RuntimeError):
                 self.thread_loop.call_soon_threadsafe(_wake, fetcher)
+
+
+def _wait_by_what_is_asked_for(fetcher: Any) -> None:
+    """Let each fetch of an aiokafka fetcher wait as ``FETCH_WAIT_MS`` and ``FETCH_WAIT_PARTIAL_MS`` have it."""
+    plan = fetcher._get_actions_per_node
+
+    def plan_with_wait(assignment: Any) -> Any:
+        fetcher._fetch_max_wait_ms = FETCH_WAIT_PARTIAL_MS if fetcher._records else FETCH_WAIT_MS
+        return plan(assignment)
+
+    fetcher._get_actions_per_node = plan_with_wait
 
 
 def _wake(fetcher: Any) -> None:

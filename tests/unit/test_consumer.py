@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -88,3 +89,24 @@ async def test_a_thread_without_a_consumer_or_a_loop_is_not_woken(tmp_path: Path
     thread.thread_loop.close()
     thread._consumer = SimpleNamespace(_fetcher=SimpleNamespace())
     thread.look_again()
+
+
+async def test_a_fetch_waits_long_unless_it_leaves_a_partition_out(monkeypatch: pytest.MonkeyPatch):
+    """What it reads of aiokafka is not public; this fails when that has changed."""
+    fetcher: Any = object.__new__(Fetcher)
+    fetcher._records, fetcher._fetcher_timeout = {}, 1.0
+    waits: list[int] = []
+    plan = Fetcher._get_actions_per_node
+
+    def planned(self: Any, assignment: Any) -> Any:
+        waits.append(self._fetch_max_wait_ms)
+        return plan(self, assignment)
+
+    monkeypatch.setattr(Fetcher, "_get_actions_per_node", planned)
+    app_module._wait_by_what_is_asked_for(fetcher)
+    nothing = SimpleNamespace(tps=())
+    assert fetcher._get_actions_per_node(nothing)[0] == []
+    fetcher._records[TopicPartition(*OTHER)] = FetchError(error=TopicAuthorizationFailedError("t"), backoff=0)
+    fetcher._get_actions_per_node(nothing)
+    assert waits == [app_module.FETCH_WAIT_MS, app_module.FETCH_WAIT_PARTIAL_MS]
+    assert "self._fetch_max_wait_ms" in inspect.getsource(plan)

@@ -95,8 +95,9 @@ class Worker:
 
     def stop(self) -> None:
         """As an operator would; killed when that takes too long. Nothing of it is left."""
-        for command in (["stop", "-t", str(STOP_S), self.name], ["rm", "-fv", self.name], ["volume", "rm", self._volume]):
-            subprocess.run(["docker", *command], capture_output=True, check=False)
+        commands = f"stop -t {STOP_S} {self.name}", f"rm -fv {self.name}", f"volume rm {self._volume}"
+        for command in commands:
+            subprocess.run(["docker", *command.split()], capture_output=True, check=False)
 
     def _log(self) -> str:
         done = subprocess.run(

@@ -17,7 +17,7 @@ from evalx.metrics import RUNS
 from evalx.sandbox.checkers import compare
 from evalx.sandbox.container import Collected
 from evalx.sandbox.protocol import Bounds, File, Job, Mode, ResultFlag, RunResult
-from evalx.sandbox.underway import OnResult
+from evalx.sandbox.underway import OnResult, OnTurn
 from evalx.stages import mark
 from evalx.verdicts import PASSED, Outcome, Verdict, of_outcome
 
@@ -45,7 +45,9 @@ class Sandbox(Protocol):
     def toolchain(self, image: str) -> str:
         """The content digest of an image."""
 
-    async def execute(self, image: str, job: Job, *, rank: int, on_result: OnResult) -> Collected:
+    async def execute(
+        self, image: str, job: Job, *, rank: int, on_result: OnResult, on_turn: OnTurn | None = None
+    ) -> Collected:
         """Run a job in a container of the image."""
 
 
@@ -56,8 +58,12 @@ class Artifact(msgspec.Struct, frozen=True):
     files: tuple[File, ...]
 
 
-async def compile_program(sandbox: Sandbox, language: Language, code: str, rank: int) -> Artifact:
+async def compile_program(
+    sandbox: Sandbox, language: Language, code: str, rank: int, on_turn: OnTurn | None = None
+) -> Artifact:
     """Compile a source, once; a language without a compiler runs its source as it is.
+
+    ``on_turn`` is called when the compiler may start.
 
     Raises:
         JudgeFaultError: our fault, never the program's.
@@ -73,7 +79,8 @@ async def compile_program(sandbox: Sandbox, language: Language, code: str, rank:
         _raise_if_ours(run)
         runs.append(run)
 
-    collected = await sandbox.execute(language.image, job, rank=_COMPILES + 2 * rank, on_result=on_result)
+    order = _COMPILES + 2 * rank
+    collected = await sandbox.execute(language.image, job, rank=order, on_result=on_result, on_turn=on_turn)
     mark("compile")
     return _artifact(runs[0], collected)
 

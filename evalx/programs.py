@@ -4,7 +4,8 @@ Theory of operation
 ===================
 A contest begins with many batches of few sources. Whoever asks first compiles; whoever asks meanwhile waits for that,
 without a container. If it fails through our fault, or is ended, the next of those who wait compiles. Nobody waits for a
-compile of a lower lane: that one may have to wait itself for all that is above it. A program that another worker
+compile of a lower lane that has not had its turn, since that one may have to wait itself for all that is above it; he
+compiles instead, and when the other one's turn comes, that one finds the program there. A program that another worker
 compiles at this moment is compiled here, too: that costs one compile a worker, and no word between them for each batch.
 """
 
@@ -41,11 +42,20 @@ class ArtifactCache(Protocol):
         """Keep a value."""
 
 
-class _Compile(msgspec.Struct, frozen=True):
+class _OvertakenError(Exception):
+    """A higher lane compiles the same program, or has compiled it."""
+
+
+class _Compile(msgspec.Struct):
     """One that is under way; the outcome is None when others cannot use it."""
 
     rank: int
     outcome: asyncio.Future[Artifact | None]
+    has_turn: bool = False
+
+    def is_worth_waiting_for(self, rank: int) -> bool:
+        """Whether somebody of this rank has it sooner than by a compile of his own."""
+        return self.has_turn or self.rank <= rank
 
 
 class Programs:
@@ -72,8 +82,11 @@ class Programs:
             if (known := await self._known(key)) is not None:
                 return known
             under_way = self._under_way.get(key)
-            if under_way is None or under_way.rank > rank:
-                return await self._compile(submission, language, key, rank)
+            if under_way is None or not under_way.is_worth_waiting_for(rank):
+                try:
+                    return await self._compile(submission, language, key, rank)
+                except _OvertakenError:
+                    continue
             await asyncio.wait([under_way.outcome])
             mark("compile")
             if not under_way.outcome.cancelled() and (shared := under_way.outcome.result()) is not None:
@@ -81,8 +94,14 @@ class Programs:
 
     async def _compile(self, submission: Submission, language: Language, key: str, rank: int) -> Artifact:
         mine = self._under_way[key] = _Compile(rank, asyncio.get_running_loop().create_future())
+
+        def on_turn() -> None:
+            if self._under_way.get(key) is not mine:
+                raise _OvertakenError
+            mine.has_turn = True
+
         try:
-            artifact = await compile_program(self._sandbox, language, submission.code, rank)
+            artifact = await compile_program(self._sandbox, language, submission.code, rank, on_turn)
             mine.outcome.set_result(_as_cached(artifact) if is_conclusive(artifact.report) else None)
             await self._keep(key, artifact)
             return artifact

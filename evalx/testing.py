@@ -23,7 +23,7 @@ from evalx.gateway.wire import Wanted, Wire
 from evalx.messages import Result, Submission, TestResult, encode_result
 from evalx.sandbox.container import Collected
 from evalx.sandbox.protocol import File, Job, ResultFlag, RunResult
-from evalx.sandbox.underway import OnResult
+from evalx.sandbox.underway import OnResult, OnTurn
 from evalx.settings import Settings
 from evalx.stages import mark
 from evalx.verdicts import Outcome, Verdict
@@ -98,7 +98,9 @@ class FakeSandbox:
         """A digest that depends on the image's name alone."""
         return f"sha256:{image}"
 
-    async def execute(self, image: str, job: Job, *, rank: int, on_result: OnResult) -> Collected:
+    async def execute(
+        self, image: str, job: Job, *, rank: int, on_result: OnResult, on_turn: OnTurn | None = None
+    ) -> Collected:
         """Run the job, in the order of its inputs."""
         self.jobs.append(job)
         mark("dedupe")
@@ -106,6 +108,8 @@ class FakeSandbox:
             await self._gate.wait()
         # As a container would: others have their turn.
         await asyncio.sleep(0)
+        if on_turn is not None:
+            on_turn()
         if self._faults:
             raise self._faults.pop(0)
         mark("acquire")

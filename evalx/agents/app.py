@@ -53,10 +53,10 @@ REVOKE_WAIT_S = 10.0
 COMMIT_INTERVAL_S = 0.25
 #: Seconds for one request to a broker; must be longer than the session timeout.
 REQUEST_TIMEOUT_S = 40.0
-#: Milliseconds for which the broker may keep a fetch open that finds nothing. There is one fetch at a time for a broker.
-#: One that asks for all partitions is answered as soon as there is anything, so it may wait: an idle worker asks twice a
-#: second. One that was sent while fetched records of a partition were still to be handed on leaves that partition out,
-#: which waits for it to end. Faust's 1,500 ms for both made that 320 cached batches a second.
+#: Milliseconds for which the broker may keep a fetch open that finds nothing. A broker is asked one fetch at a time.
+#: One for all partitions is answered as soon as there is anything, so it may wait: an idle worker asks twice a second.
+#: One that was sent while fetched records of a partition were still to be handed on leaves that partition out, which
+#: waits for it to end. Faust's 1,500 ms for both made that 320 cached batches a second.
 FETCH_WAIT_MS = 500
 FETCH_WAIT_PARTIAL_MS = 20
 #: Bytes fetched at most from one partition at a time; a larger record still arrives, alone. The 12 partitions of a lone

@@ -41,8 +41,9 @@ class Names:
         if not MIN_BYTES <= len(file.data) <= KEPT_BYTES:
             return 0
         key = (file.data, file.mode)
-        if (known := self._known.get(key)) is not None:
-            self._known.move_to_end(key)
+        if (known := self._known.pop(key, None)) is not None:
+            # With the bytes that were asked for last: the same object need not be compared by content next time.
+            self._known[key] = known
             return known
         self._known[key] = fresh = next(self._next)
         self._bytes += len(file.data)

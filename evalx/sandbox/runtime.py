@@ -26,7 +26,7 @@ from evalx.sandbox.seccomp import security_options
 from evalx.sandbox.slots import CpuSlots, Grant
 from evalx.sandbox.sockets import Sockets, open_sockets, sweep
 from evalx.sandbox.spec import LABEL_LEASE, LABEL_OWNER, LABEL_SCOPE, ContainerSpec
-from evalx.sandbox.underway import OnResult, Underway
+from evalx.sandbox.underway import OnResult, OnTurn, Underway
 from evalx.settings import Settings
 from evalx.stages import mark
 
@@ -194,7 +194,9 @@ class SandboxRuntime:
         """The content digest of an image, ``sha256:...``."""
         return self._digests[image]
 
-    async def execute(self, image: str, job: Job, *, rank: int, on_result: OnResult) -> Collected:
+    async def execute(
+        self, image: str, job: Job, *, rank: int, on_result: OnResult, on_turn: OnTurn | None = None
+    ) -> Collected:
         """Run a job as soon as a CPU slot is free for its lane; ``job.parallel`` is the most that it can use.
 
         Raises:
@@ -207,11 +209,14 @@ class SandboxRuntime:
         await self._pool.usable(name)
         # Who gives up a slot keeps his container, so it is asked for only where there is another one to run in.
         lent = self._slots.take(want, rank, borrows=self._pool.has_idle(name))
-        async with lent as grant, self._pool.acquire(name, ids) as container:
-            mark("acquire")
-            slots, mode = grant.numbers, self._allowed(job.mode)
-            job = msgspec.structs.replace(job, parallel=len(slots), cpu=slots[0] + 1, mode=mode)
-            return await _run(container, job, ids, grant, on_result)
+        async with lent as grant:
+            if on_turn is not None:
+                on_turn()
+            async with self._pool.acquire(name, ids) as container:
+                mark("acquire")
+                slots, mode = grant.numbers, self._allowed(job.mode)
+                job = msgspec.structs.replace(job, parallel=len(slots), cpu=slots[0] + 1, mode=mode)
+                return await _run(container, job, ids, grant, on_result)
 
     def _allowed(self, mode: Mode) -> Mode:
         switches = {

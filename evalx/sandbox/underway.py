@@ -12,6 +12,8 @@ from evalx.sandbox.slots import Grant
 
 #: Called for each run as it ends; returns the index from which on runs are pointless, or None to go on.
 OnResult = Callable[[RunResult], int | None]
+#: Called when a job has its CPU slot, before it gets a container; what it raises ends the job.
+OnTurn = Callable[[], None]
 
 
 class Underway:

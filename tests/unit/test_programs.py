@@ -109,15 +109,56 @@ async def test_the_end_of_who_waits_ends_nothing_else():
     assert sandbox.compiles == 1
 
 
-async def test_nobody_waits_for_a_lower_lane():
+async def test_nobody_waits_for_a_lower_lane_that_has_not_had_its_turn():
     gate = asyncio.Event()
-    sandbox = FakeSandbox(gate=gate)
+    compiled: list[bytes] = []
+    sandbox = FakeSandbox(compiler=lambda source: compiled.append(source) or Ran(), gate=gate)
     programs = Programs(sandbox, MemoryCache())
     tasks = [ask(programs, rank=2), ask(programs, rank=0), ask(programs, rank=1)]
     await settle()
     assert sandbox.compiles == 2
     gate.set()
-    assert said_cached(await asyncio.gather(*tasks)) == [False, False, True]
+    # The lowest one's turn came first, and it found that somebody above has asked for the same.
+    assert said_cached(await asyncio.gather(*tasks)) == [True, False, True]
+    assert len(compiled) == 1
+
+
+class Compiling(FakeSandbox):
+    """A compile that has its turn ends when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let = asyncio.Event()
+
+    async def execute(self, *arguments: Any, on_turn: Any = None, **named: Any) -> Any:
+        if on_turn is not None:
+            on_turn()
+        await self.let.wait()
+        return await super().execute(*arguments, **named)
+
+
+async def test_who_has_the_compiler_is_waited_for_by_higher_lanes_too():
+    sandbox = Compiling()
+    programs = Programs(sandbox, MemoryCache())
+    low = ask(programs, rank=2)
+    await settle()
+    high = ask(programs, rank=0)
+    await settle()
+    sandbox.let.set()
+    assert said_cached(await asyncio.gather(low, high)) == [False, True]
+    assert sandbox.compiles == 1
+
+
+async def test_who_was_overtaken_compiles_when_that_failed():
+    gate = asyncio.Event()
+    sandbox = FakeSandbox(gate=gate, faults=[SandboxFaultError(message="died")])
+    programs = Programs(sandbox, MemoryCache())
+    low, high = ask(programs, rank=2), ask(programs, rank=0)
+    await settle()
+    gate.set()
+    outcomes = await asyncio.gather(low, high, return_exceptions=True)
+    assert isinstance(outcomes[0], Artifact)
+    assert isinstance(outcomes[1], SandboxFaultError)
 
 
 async def test_a_compiler_that_was_stopped_says_nothing_to_others():

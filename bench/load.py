@@ -127,9 +127,7 @@ class Load:
         sending = {"queue.buffering.max.kbytes": QUEUE_KIB, "message.max.bytes": MESSAGE_BYTES}
         self._producer = Producer({**common, **sending, "acks": 1, "linger.ms": 0})
         # It belongs to no group, but the library wants a name for one.
-        self._consumer = Consumer(
-            {**common, "group.id": f"{prefix}-load", "enable.auto.commit": False}
-        )
+        self._consumer = Consumer({**common, "group.id": f"{prefix}-load", "enable.auto.commit": False})
         self._sent: dict[str, float] = {}
         self._behind: set[str] = set()
         self._numbers = 0

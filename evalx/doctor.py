@@ -23,7 +23,7 @@ from evalx.agents.topics import TopicAdmin
 from evalx.errors import EvalxError
 from evalx.languages import Registry
 from evalx.sandbox.container import Container
-from evalx.sandbox.daemon import close_docker, open_docker
+from evalx.sandbox.daemon import close_docker, open_docker, wrong_revision
 from evalx.sandbox.host import MEMORY_BYTES, MEMORY_TRIED, PIDS, PIDS_TRIED, Findings, missing_limits, probe
 from evalx.sandbox.runtime import container_spec
 from evalx.sandbox.sockets import open_sockets
@@ -86,6 +86,8 @@ async def _image(docker: aiodocker.Docker, settings: Settings, image: str) -> Ch
         found = await docker.images.inspect(name)
     except aiodocker.DockerError:
         return Check(f"image {name}", "fail", "it is not there", "build the images: docker/build-images.sh")
+    if (wrong := wrong_revision(found)) is not None:
+        return Check(f"image {name}", "fail", f"it {wrong}", "build the images again: docker/build-images.sh")
     return Check(f"image {name}", "ok", f"{found['Size'] / 1e6:.0f} MB, {str(found['Id'])[:19]}")
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 import aiodocker
 import aiohttp
 
 from evalx.errors import ConfigurationError, DockerUnavailableError
+from evalx.sandbox.spec import IMAGE_REVISION, LABEL_REVISION
 
 #: Seconds for one call to dockerd. aiodocker has no limit of its own; a daemon that needs longer is in trouble.
 DOCKER_CALL_TIMEOUT_S = 30.0
@@ -41,11 +44,11 @@ async def toolchain_digest(docker: aiodocker.Docker, image: str) -> str:
     """The content digest of an image: what a result was compiled and run with.
 
     Raises:
-        ConfigurationError: the image is not on this machine.
+        ConfigurationError: the image is not on this machine, or was built for another version of evalx.
         DockerUnavailableError: the daemon does not answer.
     """
     try:
-        return str((await docker.images.inspect(image))["Id"])
+        found = await docker.images.inspect(image)
     except (aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError) as error:
         # aiodocker reports a socket that is not there as an error of the daemon, too.
         if isinstance(error, aiodocker.DockerError) and error.status == HTTPStatus.NOT_FOUND:
@@ -53,3 +56,12 @@ async def toolchain_digest(docker: aiodocker.Docker, image: str) -> str:
                 f"image {image} is not there: build the images with docker/build-images.sh"
             ) from error
         raise DockerUnavailableError(message=f"the Docker daemon does not answer: {error!r}") from error
+    if (wrong := wrong_revision(found)) is not None:
+        raise ConfigurationError(f"image {image} {wrong}: build the images again with docker/build-images.sh")
+    return str(found["Id"])
+
+
+def wrong_revision(found: Mapping[str, Any]) -> str | None:
+    """What is wrong with an image, as Docker describes it, that lacks what this worker relies on; None for nothing."""
+    revision = (found["Config"].get("Labels") or {}).get(LABEL_REVISION)
+    return None if revision == IMAGE_REVISION else f"has revision {revision or 'none'}, wanted is {IMAGE_REVISION}"

@@ -15,6 +15,11 @@ LABEL_OWNER = "org.evalx.owner"
 LABEL_SCOPE = "org.evalx.scope"
 LABEL_LEASE = "org.evalx.lease"
 ROLE_SANDBOX = "sandbox"
+#: On images: the revision of what the worker relies on in them, besides the runner's protocol, such as files that the
+#: language tables name. Raise it here and in the Dockerfiles whenever a worker would get on badly with an older image:
+#: a compiler that cannot find its files would be blamed on the program.
+LABEL_REVISION = "org.evalx.revision"
+IMAGE_REVISION = "1"
 
 #: Seconds without a frame after which a runner gives itself up. Longer than dockerd may stand still in an upgrade (20
 #: s).

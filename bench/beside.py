@@ -1,9 +1,9 @@
-"""Puts processes of a bench where the composition's containers are, for the scheduler.
+"""Puts the load generator where the containers of a bench are, for the scheduler.
 
-A CPU is first shared out among groups of processes and then within each. In the composition the worker is a container
-beside Kafka, Redis and the sandboxes, and clients are on other machines. A worker that runs as a plain process belongs
-to the group of the shell that started the bench: it then waits for its half of the machine behind all containers
-together, tens of milliseconds at a time, whatever their weights are (measured with `perf sched`).
+A CPU is first shared out among groups of processes and then within each. The worker is a container beside Kafka, Redis
+and the sandboxes, and clients are on other machines. A client that runs as a plain process belongs to the group of the
+shell that started the bench: it then waits for its half of the machine behind all containers together, tens of
+milliseconds at a time, whatever their weights are (measured with `perf sched`, of a worker).
 """
 
 from __future__ import annotations

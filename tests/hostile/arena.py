@@ -43,6 +43,8 @@ BOUNDS = Bounds(
 )
 #: Seconds for tasks, descriptors and processes of the host to come back to what they were. A bound for hangs.
 SETTLE_S = 10.0
+#: Seconds for which the worker's state must be the same to be taken for what it is when nothing goes on.
+STILL_S = 0.025
 
 type_of_expected = Verdict | set[Verdict]
 _used: ContextVar[list[Container] | None] = ContextVar("used", default=None)
@@ -162,9 +164,7 @@ class Arena:
             limits: fields of ``Limits`` that differ from ``LIMITS``.
         """
         language, source = self._source(program)
-        # A container that is being made has a task and a stream of the worker: they would be gone afterwards.
-        await self._settle_pool()
-        before = self._worker_state()
+        before = await self._settled_state()
         async with self._victims():
             batch = await self.judge(source, language, stdins, msgspec.structs.replace(LIMITS, **limits))
         _check_verdicts(batch, expect)
@@ -254,8 +254,25 @@ class Arena:
         """Tasks, free CPU slots, descriptors but for connections to the daemon, and children of the worker."""
         return len(asyncio.all_tasks()), len(self.runtime._slots._free), _own_descriptors(), _children()
 
+    async def _settled_state(self) -> tuple[object, ...]:
+        """The worker's state once it stands still: what ends by itself a moment later would be missed afterwards.
+
+        A container that is being made has a task and a stream of the worker, and the pool's keeper has errands.
+        """
+        await self._settle_pool()
+        state = self._worker_state()
+        await asyncio.sleep(STILL_S)
+        while (now := self._worker_state()) != state:
+            state = now
+            await asyncio.sleep(STILL_S)
+        return state
+
     async def _check_worker(self, before: tuple[object, ...]) -> None:
-        await eventually(lambda: self._worker_state() == before, "something of the worker did not come back")
+        try:
+            await eventually(lambda: self._worker_state() == before, "something of the worker did not come back")
+        except AssertionError as error:
+            tasks = "\n".join(map(repr, asyncio.all_tasks()))
+            raise AssertionError(f"{error}: {before} before, {self._worker_state()} now; tasks:\n{tasks}") from None
         await self._settle_pool()
         # Nine of ours for the loop and the daemon, one for each attached container, some for pytest.
         assert _descriptors() < 64 + self._pool.size, "the worker's descriptors grow"

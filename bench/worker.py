@@ -1,7 +1,7 @@
 """A worker of a bench: the image that operators deploy, as the composition starts it, with this checkout's code.
 
-A worker in the project's own virtual environment would be measured with whatever Python this machine has, and a
-difference of two between builds of the same version is usual; the image's is what everybody gets.
+A worker in the project's own virtual environment would be measured with whatever Python this machine has, of which some
+builds take twice the time for the same loop; the image's is what everybody gets.
 """
 
 from __future__ import annotations
@@ -17,10 +17,14 @@ from bench.docker_cli import docker
 
 #: Seconds for a worker to be ready: usually five, more on a machine that is busy with other things.
 READY_S = 120.0
+#: Seconds between two looks at whether it is: starts are in no figure.
+LOOK_S = 0.1
 #: Seconds to end by itself: it does within 15.
 STOP_S = 20
 #: Where the image has its code, and where its sockets are.
 PACKAGE, SOCKETS = "/opt/app/evalx", "/run/evalx"
+#: How the variables of evalx's settings begin; some have the names that the contract gives them.
+SETTINGS = ("EVALX_", "CONTAINER_POOL_", "MAX_CONCURRENT_CONTAINERS", "POOL_SCALE_")
 DAEMON = Path("/var/run/docker.sock")
 PORT = 6066
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -42,7 +46,7 @@ class Worker:
             "EVALX_SOCKET_VOLUME": self._volume,
         }
         # What somebody tries in a shell holds here as well.
-        theirs = {key: value for key, value in os.environ.items() if key.startswith("EVALX_")}
+        theirs = {key: value for key, value in os.environ.items() if key.startswith(SETTINGS)}
         settings = [f"--env={key}={value}" for key, value in {**theirs, **environment, **own}.items()]
         mounts = [f"{DAEMON}:{DAEMON}", f"{self._volume}:{SOCKETS}", f"{Path(evalx.__file__).parent}:{PACKAGE}:ro"]
         volumes = [f"--volume={mount}" for mount in mounts]
@@ -62,7 +66,7 @@ class Worker:
             running = docker("inspect", "-f", "{{.State.Running}}", self.name) == "true"
             if not running or time.monotonic() > deadline:
                 raise RuntimeError(f"{self.name} is not ready:\n{self._log()[-2000:]}")
-            time.sleep(0.1)
+            time.sleep(LOOK_S)
 
     @property
     def cpu_s(self) -> float:

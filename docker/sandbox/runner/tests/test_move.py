@@ -87,6 +87,8 @@ class Moving(unittest.TestCase):
             sandbox.send(frame(MOVE, TOKEN))
             connection, _ = listener.accept()
             with connection:
+                # Who has gone before the token came is a broken pipe.
+                self.assertEqual(connection.recv(100), TOKEN)
                 socket.send_fds(connection, [b"x"], [file.fileno()] * 3)
         self.assertEqual(sandbox.read(), (MOVED, b""))
         self.assertEqual(sandbox.read()[0], FATAL)

@@ -194,7 +194,7 @@ async def _listening(
     link: Link, channel: str, wanted: Callable[[], bool]
 ) -> AsyncIterator[Callable[[float], Awaitable[None]]]:
     """A function that waits for a message, at most so many seconds. A connection for each who waits: they are few."""
-    pubsub = link.client.pubsub()
+    pubsub = link.listener.pubsub()
 
     async def wait(seconds: float) -> None:
         deadline = time.monotonic() + seconds

@@ -55,7 +55,10 @@ class Link:
     """A connection pool to Redis; without a URL, nothing ever answers."""
 
     def __init__(self, url: str | None, *, timeout_ms: int) -> None:
-        self.client: Any = redis.asyncio.Redis.from_url(url) if url is not None else None
+        # A call has our limit. The client's own would be two more timers in each, a third of what it costs.
+        self.client: Any = redis.asyncio.Redis.from_url(url, socket_timeout=None) if url is not None else None
+        #: For subscriptions, which nothing of ours limits.
+        self.listener: Any = redis.asyncio.Redis.from_url(url) if url is not None else None
         self._timeout_s = timeout_ms / 1000
         # Until something else is known.
         REDIS_AVAILABLE.set(1)
@@ -117,6 +120,7 @@ class Link:
             await asyncio.gather(self._probing, return_exceptions=True)
         if self.client is not None:
             await self.client.aclose()
+            await self.listener.aclose()
 
     async def _try(self, call: Awaitable[T], timeout_s: float) -> T | None:
         asked_before = cancellations()

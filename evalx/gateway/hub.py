@@ -165,7 +165,7 @@ class Hub:
 
     @contextlib.asynccontextmanager
     async def _subscription(self) -> AsyncIterator[Any]:
-        subscription = self._link.client.pubsub(ignore_subscribe_messages=True)
+        subscription = self._link.listener.pubsub(ignore_subscribe_messages=True)
         try:
             await subscription.psubscribe(_escaped(self._root) + "*")
             self.subscribed.set()

@@ -277,17 +277,23 @@ class Container:
         self, job: Job, on_result: Callable[[RunResult], None], wanted: dict[int, File]
     ) -> tuple[Collected, Done]:
         """A job may take longer than the dead-man time, and the runner must not take that for a dead worker."""
-        pings = asyncio.create_task(self._keep_pinging())
+        pings: list[asyncio.Task[None]] = []
+        # A timer until the first one is due: most jobs end long before, and a task for each is work for nothing.
+        first = asyncio.get_running_loop().call_later(
+            PING_INTERVAL_S, lambda: pings.append(asyncio.create_task(self._keep_pinging()))
+        )
         try:
             return await self._collect(job, on_result, wanted)
         finally:
-            pings.cancel()
-            await asyncio.gather(pings, return_exceptions=True)
+            first.cancel()
+            for task in pings:
+                task.cancel()
+            await asyncio.gather(*pings, return_exceptions=True)
 
     async def _keep_pinging(self) -> None:
         while True:
-            await asyncio.sleep(PING_INTERVAL_S)
             await self._write(protocol.encode_ping())
+            await asyncio.sleep(PING_INTERVAL_S)
 
     async def _collect(
         self, job: Job, on_result: Callable[[RunResult], None], wanted: dict[int, File]

@@ -34,10 +34,12 @@ class Runner:
     def __init__(self, features: Feature = Feature.ANSWERS_PARALLEL) -> None:
         self._answers: asyncio.Queue[bytes] = asyncio.Queue()
         self.bounds: list[int] = []
+        self.pings = 0
         self.container = Container(SPEC, type("Handle", (), {"id": "0" * 64}), AttachChannel(self, "0" * 12))
         self.container._features = features
 
     async def write_in(self, data: bytes) -> None:
+        self.pings += data[4] == Request.PING
         if data[4] == Request.PARALLEL:
             self.bounds.append(int.from_bytes(data[9:11], "little"))
 
@@ -154,3 +156,18 @@ async def test_a_container_that_dies_while_it_makes_way_costs_no_slot():
     await high.__aexit__(None, None, None)
     async with asyncio.timeout(1), slots.take(1, LOW) as grant:
         assert grant.numbers == [0]
+
+
+async def test_a_long_job_is_pinged_until_it_ends_and_a_short_one_never(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(container_module, "PING_INTERVAL_S", 0.02)
+    slots, runner = CpuSlots(1), Runner()
+    for pause, pinged in ((0.0, False), (0.1, True)):
+        low = asyncio.create_task(judge(slots, runner))
+        await settle()
+        await asyncio.sleep(pause)
+        await runner.finish()
+        assert await low == 2
+        pings = runner.pings
+        assert (pings >= 2) == pinged
+        await asyncio.sleep(0.05)
+        assert runner.pings == pings

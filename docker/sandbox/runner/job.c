@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "bytes.h"
+#include "captures.h"
 #include "move.h"
 #include "procs.h"
 #include "served.h"
@@ -53,10 +54,15 @@ static uint32_t raw_code(const struct run *run, enum outcome outcome) {
 }
 
 static void send_result(struct runner *r, struct run *run, enum outcome outcome) {
-    uint8_t head[RESULT_HEAD_BYTES], *at = head;
+    uint8_t head[RESULT_HEAD_BYTES + MAX_COPY_BYTES], *at = head;
     bool out_cut, err_cut, drop = outcome == OUTCOME_CANCELLED || outcome == OUTCOME_INTERNAL;
     struct out_part out = take_capture(r->job, &run->out_fd, drop, &out_cut);
     struct out_part err = take_capture(r->job, &run->err_fd, drop, &err_cut);
+    size_t copied = drop ? 0 : run->out_copied;
+    if (copied > r->job->spec.output_bytes) {
+        copied = r->job->spec.output_bytes;
+        out_cut = true;
+    }
     at = put_u32(at, run->index);
     at = put_u8(at, (uint8_t)outcome);
     at = put_u32(at, raw_code(run, outcome));
@@ -67,7 +73,10 @@ static void send_result(struct runner *r, struct run *run, enum outcome outcome)
     at = put_u64(at, run->peak);
     at = put_u8(at, (uint8_t)((out_cut ? RESULT_STDOUT_CUT : 0) | (err_cut ? RESULT_STDERR_CUT : 0) |
                               (run->oom_killed ? RESULT_OOM_KILL : 0) | (run->served ? RESULT_SERVED : 0) | (run->warm ? RESULT_WARM : 0)));
-    at = put_u32(at, (uint32_t)out.size);
+    at = put_u32(at, (uint32_t)(out.size + copied));
+    if (copied > 0)
+        memcpy(at, run->out_copy, copied);
+    at += copied;
     outq_push(&r->out, FRAME_RESULT, head, (size_t)(at - head), out, err);
 }
 
@@ -75,6 +84,7 @@ void job_answer(struct runner *r, struct run *run, enum outcome outcome) {
     if (run->ended_ns == 0)
         run->started_ns = 0; /* it never ran: no wall time */
     send_result(r, run, outcome);
+    captures_close(run);
     if (run->in_fd >= 0)
         close(run->in_fd);
     run->in_fd = -1;

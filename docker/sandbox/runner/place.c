@@ -121,12 +121,21 @@ static void write_all(struct sink *sink, const uint8_t *data, size_t size) {
     }
 }
 
-/* A program must not be able to change its own input, which it gets open for writing too, nor to find it read already. */
+/*
+ * A program must not be able to change its own input, which it gets open for writing too. Nobody has mapped it yet, so a ban of
+ * future writes is a ban of all; F_SEAL_WRITE besides looks for pages in use, first on every list where they wait. It is for
+ * kernels that know no other.
+ */
+static bool seal_input(int fd) {
+    const int others = F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
+    return fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | others) == 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | others) == 0;
+}
+
+/* Nor may it find its input read already. */
 static void finish_input(struct runner *r, struct run *run) {
     r->job->inputs_left--;
     if (run->in_fd >= 0 && run->error == 0 &&
-        (fcntl(run->in_fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0 ||
-         lseek(run->in_fd, 0, SEEK_SET) < 0))
+        (!seal_input(run->in_fd) || lseek(run->in_fd, 0, SEEK_SET) < 0))
         run->error = errno;
     if (run->state == RUN_WAITING)
         run->state = RUN_READY;

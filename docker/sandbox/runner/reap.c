@@ -12,11 +12,11 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "bytes.h"
+#include "captures.h"
 #include "procs.h"
 #include "served.h"
 #include "spawn.h"
@@ -54,17 +54,12 @@ static bool was_oom_killed(struct runner *r, const struct run *run, bool foreign
     return r->oom_kills > run->oom_before;
 }
 
-static uint64_t capture_size(int fd) {
-    struct stat st;
-    return fd >= 0 && fstat(fd, &st) == 0 ? (uint64_t)st.st_size : 0;
-}
-
 /* The limits once more, on the final figures: what was crossed between two looks of the watch is caught here. */
 static void judge_finally(struct runner *r, struct run *run) {
     const struct job_spec *spec = &r->job->spec;
     bool foreign_kill = WIFSIGNALED(run->status) && WTERMSIG(run->status) == SIGKILL && run->killed_ns == 0;
     run->oom_killed = was_oom_killed(r, run, foreign_kill);
-    if (capture_size(run->out_fd) > spec->output_bytes || capture_size(run->err_fd) > spec->output_bytes)
+    if (captures_exceed(run, spec->output_bytes))
         run->over |= OVER_OUTPUT;
     if (run->peak > spec->memory_bytes || (run->oom_killed && foreign_kill))
         run->over |= OVER_MEMORY;

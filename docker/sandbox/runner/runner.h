@@ -30,6 +30,8 @@ struct run {
     uint32_t index;
     bool has_input, cancelled;
     int in_fd, out_fd, err_fd; /* -1 when not open */
+    uint8_t *out_copy;         /* captures.c: what stdout had, once its file is not the run's any more; else NULL */
+    size_t out_copied;
     int error;                 /* errno of a failed set-up, 0 */
     pid_t pid;
     uid_t uid;
@@ -65,6 +67,11 @@ enum server_state {
 /* As many tests as usually end before the next one starts. */
 enum { SPARE_CWDS = 8, SPARE_CAPTURES = 8 };
 
+struct spare_captures {
+    int fds[SPARE_CAPTURES];
+    unsigned count;
+};
+
 /* The fork server of a job, see served.c. */
 struct server {
     enum server_state state;
@@ -75,8 +82,7 @@ struct server {
     struct run *asked; /* the run whose fork is not confirmed yet, NULL = none */
     uid_t spare_cwds[SPARE_CWDS]; /* spawn.c: names of untouched directories */
     unsigned spares;
-    int spare_captures[SPARE_CAPTURES]; /* captures.c: of stderr, untouched */
-    unsigned captures;
+    struct spare_captures spare_stdout, spare_stderr; /* captures.c: as they were made */
     uint64_t start_ns;    /* CPU time until it was ready: on the bill of each test */
     uint64_t start_peak;  /* bytes, likewise */
     uint64_t ending_ns, check_ns;

@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "captures.h"
 #include "procs.h"
 #include "served.h"
 #include "unseen.h"
@@ -42,11 +43,6 @@ uint64_t watch_oom_kills(const struct runner *r) {
 }
 
 static uint64_t used_ns(const struct run *run) { return run->user_ns + run->sys_ns + run->lost_ns + run->live_ns; }
-
-static uint64_t file_size(int fd) {
-    struct stat st;
-    return fd >= 0 && fstat(fd, &st) == 0 ? (uint64_t)st.st_size : 0;
-}
 
 static uint64_t minimum(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static uint64_t headroom(uint64_t limit, uint64_t used) { return limit > used ? limit - used : 0; }
@@ -183,7 +179,7 @@ static void judge(struct runner *r, struct run *run, bool too_much_held, uint64_
     unsigned over = 0;
     if (run->resident > run->peak)
         run->peak = run->resident;
-    if (file_size(run->out_fd) > spec->output_bytes || file_size(run->err_fd) > spec->output_bytes)
+    if (captures_exceed(run, spec->output_bytes))
         over |= OVER_OUTPUT;
     if (run->resident > spec->memory_bytes || too_much_held)
         over |= OVER_MEMORY;

@@ -137,6 +137,32 @@ class Served(unittest.TestCase):
                 ended_with[number] = how
             self.assertLess(len(ended_with), len(inputs))
 
+    def test_private_stdout(self) -> None:
+        """Only one that could be made as it was serves another test, which sees no difference, and its output stays."""
+        inputs = [b"a", b"a", b"w", b"a", b"n", b"a", b"s", b"l", b"a", b"f", b"a", b"a"]
+        for parallel in (1, 3):
+            report = self.serve(f"{PROGRAMS}/stderr", "1", inputs=inputs, parallel=parallel)
+            ended_with: dict[bytes, bytes] = {}
+            for result in report.results:
+                number, _, state = result.stdout.partition(b" ")
+                how = inputs[result.index]
+                self.assertEqual((result.code, result.served), (0, True))
+                self.assertEqual(state, b"new\nsaid" if how == b"w" else b"new\n")
+                self.assertNotIn(ended_with.get(number), (b"n", b"s"), "served again after it was changed")
+                ended_with[number] = how
+            self.assertLess(len(ended_with), len(inputs))
+
+    def test_long_and_short_outputs(self) -> None:
+        """A short one is copied when its test has ended, a long one is sent from its file."""
+        inputs = [b"x" * size for size in (4090, 0, 4096, 4097, 1, 70_000, 5000, 3)]
+        for parallel, output in ((1, 1 << 20), (3, 1 << 20), (3, 4095)):
+            for result in self.serve(PROBE, "cat", inputs=inputs, parallel=parallel, output=output).results:
+                wanted = inputs[result.index]
+                over = len(wanted) > output
+                self.assertEqual((result.outcome == OUTPUT, result.served), (over, True))
+                self.assertTrue(wanted.startswith(result.stdout))
+                self.assertEqual(len(result.stdout), min(len(wanted), output))
+
     # What is charged
 
     def test_computing_before_main_is_on_every_bill(self) -> None:
@@ -188,16 +214,27 @@ class Served(unittest.TestCase):
         for how, served in {
             "silent": 0, "dies": 0, "flood": 0, "long": 0, "lie-early": 0, "lie": 0, "hang-later": 2, "die-later": 2,
             "stray": 0, "own-child": 0, "twice": 0, "wrong-number": 0, "fork-later": 1, "early-thread": 0,
-            "keep-map": 0,
         }.items():  # fmt: skip
             for parallel in (1, 3):
                 with self.subTest(how=how, parallel=parallel):
                     self.check_fallback(BREACH, how, started=served, parallel=parallel)
 
     def test_captures_that_others_could_change(self) -> None:
-        self.check_fallback(BREACH, "honest", "seal")
-        # At each request the server tries to change the output of the test before.
-        self.check_fallback(BREACH, "keep-file", parallel=1, started=5)
+        """What was written when a test ended is its output, whoever holds the file; one that is too long to copy is sealed."""
+        self.check_fallback(BREACH, "honest", "seal", started=5)
+        self.check_fallback(BREACH, "keep-map", started=5)
+        long = [letter * 5000 for letter in (b"a", b"b", b"c")]
+        for how, served in ("keep-map", False), ("keep-file", True):
+            for result in self.serve(BREACH, how, inputs=long, parallel=1).results:
+                self.assertEqual((result.stdout, result.served), (long[result.index] + b"|end", served))
+
+    def test_a_server_that_keeps_files_spoils_no_output_of_a_test_that_has_ended(self) -> None:
+        """At each request it changes the file of the test before, which may be that of the next one: as if it had printed."""
+        inputs = [b"a", b"b", b"c", b"d", b"e"]
+        for result in self.serve(BREACH, "keep-file", inputs=inputs, parallel=1).results:
+            honest = inputs[result.index] + b"|end"
+            self.assertIn(result.stdout, (honest, b"f" + honest) if result.index > 0 else (honest,))
+        self.check_fallback(BREACH, "honest", started=5)
 
     def test_tests_that_trace_each_other(self) -> None:
         """Two that trace each other can stop each other for good: that is on their own bill, at their wall limit."""

@@ -27,7 +27,7 @@ async def measure(options: Options, say: Say) -> Outcome:
     """Send all at once and wait for all results, each time with other sources and tests."""
     users = options.count(USERS, least=len(LANGUAGES))
     seconds, executed, cpu = [], [], []
-    with judging(LANGUAGES) as (_, load, worker):
+    with judging(LANGUAGES, in_bulk=True) as (_, load, worker):
         for number in range(options.repeats):
             say(f"run {number + 1} of {options.repeats}: {users:,} users")
             before = worker.cpu_s

@@ -67,7 +67,7 @@ def work_of(batches: Sequence[Batch]) -> dict[str, Work]:
 async def measure(options: Options, say: Say) -> Outcome:
     """Run each contest with the floor beside it."""
     figures: list[Figure] = []
-    with judging(LANGUAGES) as (_, load, _):
+    with judging(LANGUAGES, in_bulk=True) as (_, load, _):
         async with Floor(Settings.load().image_prefix, LANGUAGES) as floor:
             for contest in CONTESTS:
                 figures += await _run(contest.scaled(options), options, load, floor, say)

@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 import msgspec
 
-from bench.load import HIGH, Batch, Done, Order
+from bench.load import BULK, HIGH, SINGLE, Batch, Done, Order
 from bench.stack import Stack
 from bench.worker import Worker
 from evalx.settings import Settings
@@ -23,11 +23,14 @@ WARM, WARM_BATCHES = 900_000_000, 2
 
 
 class Load:
-    """Use it as a context. ``wrong`` counts verdicts other than AC."""
+    """Use it as a context. ``wrong`` counts verdicts other than AC.
 
-    def __init__(self, stack: Stack) -> None:
+    ``in_bulk``: the broker may gather results for a moment, where only the last one's time counts.
+    """
+
+    def __init__(self, stack: Stack, *, in_bulk: bool = False) -> None:
         prefix = stack.environment()["EVALX_TOPIC_PREFIX"]
-        command = [sys.executable, "-m", "bench.load", stack.kafka, prefix]
+        command = [sys.executable, "-m", "bench.load", stack.kafka, prefix, BULK if in_bulk else SINGLE]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         stack.put_beside(f"{prefix}-load", self._process.pid)
         self.wrong = 0
@@ -76,12 +79,12 @@ class Load:
 
 
 @contextlib.contextmanager
-def judging(languages: Sequence[str]) -> Iterator[tuple[Stack, Load, Worker]]:
+def judging(languages: Sequence[str], *, in_bulk: bool = False) -> Iterator[tuple[Stack, Load, Worker]]:
     """A stack with one worker that has judged something in these languages, and the process that makes the load.
 
     The first batches pay for what happens once a worker: connections, imports, the compilers' files in memory.
     """
-    with Stack(Settings.load().image_prefix) as stack, Load(stack) as load:
+    with Stack(Settings.load().image_prefix) as stack, Load(stack, in_bulk=in_bulk) as load:
         worker = stack.start_worker()
         warm_up(load, languages)
         yield stack, load, worker

@@ -96,7 +96,7 @@ class Stand:
     def __enter__(self) -> Self:
         try:
             stack = self._exits.enter_context(Stack(self._images))
-            self._load = self._exits.enter_context(Load(stack))
+            self._load = self._exits.enter_context(Load(stack, in_bulk=True))
             self._worker = stack.start_worker(**NOTHING_KNOWN)
             self._parts = Parts(stack, self._worker, self._load)
             # The first batches pay for what happens once: connections, imports, the compilers' files in memory.

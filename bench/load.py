@@ -43,8 +43,15 @@ TAKE = 500
 #: KiB that wait to be sent, and seconds to wait when they are that many: a backlog must not need memory for all of it.
 QUEUE_KIB = 128 * 1024
 FULL_S = 0.1
+#: Bytes of results, and milliseconds, that the broker may gather for who takes them in bulk, as one who stores them would:
+#: three results of a usual batch. Otherwise each is asked for and delivered by itself, as on a page that somebody watches.
+GATHER_BYTES = 16 << 10
+GATHER_MS = 50
 #: As the topics take them.
 MESSAGE_BYTES = 16 << 20
+
+#: How results are taken.
+SINGLE, BULK = "single", "bulk"
 
 #: How a comment of one line begins, by language.
 _COMMENTS = {"python": "#"}
@@ -121,13 +128,14 @@ def _registry() -> Registry:
 class Load:
     """Sends batches and takes their results."""
 
-    def __init__(self, bootstrap: str, prefix: str) -> None:
+    def __init__(self, bootstrap: str, prefix: str, taking: str) -> None:
         self._topics = (f"{prefix}.submissions", f"{prefix}.results")
         common = {"bootstrap.servers": bootstrap, "socket.nagle.disable": True}
         sending = {"queue.buffering.max.kbytes": QUEUE_KIB, "message.max.bytes": MESSAGE_BYTES}
         self._producer = Producer({**common, **sending, "acks": 1, "linger.ms": 0})
         # It belongs to no group, but the library wants a name for one.
-        self._consumer = Consumer({**common, "group.id": f"{prefix}-load", "enable.auto.commit": False})
+        gathers = {"fetch.min.bytes": GATHER_BYTES, "fetch.wait.max.ms": GATHER_MS} if taking == BULK else {}
+        self._consumer = Consumer({**common, **gathers, "group.id": f"{prefix}-load", "enable.auto.commit": False})
         self._sent: dict[str, float] = {}
         self._behind: set[str] = set()
         self._numbers = 0
@@ -237,7 +245,7 @@ def _count(value: bytes, done: Done) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """``KAFKA PREFIX``."""
+    """``KAFKA PREFIX single|bulk``."""
     with contextlib.suppress(KeyboardInterrupt):
         Load(*arguments).run()
 

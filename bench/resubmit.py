@@ -22,7 +22,7 @@ async def measure(options: Options, say: Say) -> Outcome:
     """Judge the contests once, then send them again and again."""
     batches = [batch for contest in CONTESTS for batch in batches_of(contest.scaled(options), 0)]
     seconds, known, cpu = [], [], []
-    with judging(LANGUAGES) as (_, load, worker):
+    with judging(LANGUAGES, in_bulk=True) as (_, load, worker):
         say(f"{len(batches):,} batches for the first time")
         await asyncio.to_thread(load.send, batches, at_once=len(batches), partitions=range(PARTITIONS))
         await asyncio.sleep(REMEMBERED_S)

@@ -43,8 +43,8 @@ TAKE = 500
 #: KiB that wait to be sent, and seconds to wait when they are that many: a backlog must not need memory for all of it.
 QUEUE_KIB = 128 * 1024
 FULL_S = 0.1
-#: Bytes of results, and milliseconds, that the broker may gather for who takes them in bulk, as one who stores them would:
-#: three results of a usual batch. Otherwise each is asked for and delivered by itself, as on a page that somebody watches.
+#: Bytes of results (three usual ones), and milliseconds, that the broker may gather for who takes them in bulk, as for
+#: a store. Otherwise each is delivered by itself, as to a page that somebody watches.
 GATHER_BYTES = 16 << 10
 GATHER_MS = 50
 #: As the topics take them.

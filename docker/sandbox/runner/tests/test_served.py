@@ -220,7 +220,7 @@ class Served(unittest.TestCase):
                     self.check_fallback(BREACH, how, started=served, parallel=parallel)
 
     def test_captures_that_others_could_change(self) -> None:
-        """What was written when a test ended is its output, whoever holds the file; one that is too long to copy is sealed."""
+        """What was written when a test ended is its output, whoever holds the file; a long one is sealed."""
         self.check_fallback(BREACH, "honest", "seal", started=5)
         self.check_fallback(BREACH, "keep-map", started=5)
         long = [letter * 5000 for letter in (b"a", b"b", b"c")]
@@ -229,7 +229,7 @@ class Served(unittest.TestCase):
                 self.assertEqual((result.stdout, result.served), (long[result.index] + b"|end", served))
 
     def test_a_server_that_keeps_files_spoils_no_output_of_a_test_that_has_ended(self) -> None:
-        """At each request it changes the file of the test before, which may be that of the next one: as if it had printed."""
+        """At each request it changes the file of the test before, which may be that of the next one."""
         inputs = [b"a", b"b", b"c", b"d", b"e"]
         for result in self.serve(BREACH, "keep-file", inputs=inputs, parallel=1).results:
             honest = inputs[result.index] + b"|end"

@@ -47,6 +47,15 @@ static struct out_part take_capture(const struct job *job, int *fd, bool drop, b
     return part;
 }
 
+/* The copy up to the limit, where captures_settle has made one instead of a part. */
+static size_t take_copy(const struct job *job, const struct run *run, bool drop, bool *cut) {
+    size_t most = drop ? 0 : (size_t)job->spec.output_bytes;
+    if (run->out_copied <= most)
+        return run->out_copied;
+    *cut = !drop;
+    return most;
+}
+
 static uint32_t raw_code(const struct run *run, enum outcome outcome) {
     if (outcome == OUTCOME_INTERNAL)
         return (uint32_t)run->error;
@@ -58,11 +67,7 @@ static void send_result(struct runner *r, struct run *run, enum outcome outcome)
     bool out_cut, err_cut, drop = outcome == OUTCOME_CANCELLED || outcome == OUTCOME_INTERNAL;
     struct out_part out = take_capture(r->job, &run->out_fd, drop, &out_cut);
     struct out_part err = take_capture(r->job, &run->err_fd, drop, &err_cut);
-    size_t copied = drop ? 0 : run->out_copied;
-    if (copied > r->job->spec.output_bytes) {
-        copied = r->job->spec.output_bytes;
-        out_cut = true;
-    }
+    size_t copied = take_copy(r->job, run, drop, &out_cut);
     at = put_u32(at, run->index);
     at = put_u8(at, (uint8_t)outcome);
     at = put_u32(at, raw_code(run, outcome));

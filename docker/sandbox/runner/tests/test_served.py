@@ -1,4 +1,4 @@
-"""The fork server: the same results as by exec, whatever it does; and what is served, is served."""
+"""The fork server: the same results as by exec, unless it writes to captures itself; and what is served, is served."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class Served(unittest.TestCase):
         """Only one that is empty and as it was made serves another test, which sees no difference."""
         inputs = [b"a", b"a", b"w", b"a", b"t", b"n", b"a", b"s", b"l", b"f", b"a", b"w", b"a", b"a"]
         for parallel in (1, 3):
-            report = self.serve(f"{PROGRAMS}/stderr", inputs=inputs, parallel=parallel)
+            report = self.serve(f"{PROGRAMS}/capture", inputs=inputs, parallel=parallel)
             ended_with: dict[bytes, bytes] = {}
             for result in report.results:
                 number, _, state = result.stdout.partition(b" ")
@@ -141,7 +141,7 @@ class Served(unittest.TestCase):
         """Only one that could be made as it was serves another test, which sees no difference, and its output stays."""
         inputs = [b"a", b"a", b"w", b"a", b"n", b"a", b"s", b"l", b"a", b"f", b"a", b"a"]
         for parallel in (1, 3):
-            report = self.serve(f"{PROGRAMS}/stderr", "1", inputs=inputs, parallel=parallel)
+            report = self.serve(f"{PROGRAMS}/capture", "1", inputs=inputs, parallel=parallel)
             ended_with: dict[bytes, bytes] = {}
             for result in report.results:
                 number, _, state = result.stdout.partition(b" ")
